@@ -1,0 +1,84 @@
+// Device: the memory of a tier and the engine that carries a plan out. Devices never see the cache.
+
+#ifndef QUIRE_DEVICE_H_
+#define QUIRE_DEVICE_H_
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "quire/page_table.h"
+#include "quire/plan.h"
+#include "quire/types.h"
+
+namespace quire {
+
+// The shape of one group's pages. In a page: [layer][K|V][kv_head][token][head_dim], so that one
+// page is one copy on any path, and one head of one page is contiguous for a kernel.
+struct KvLayout {
+  int32_t layers = 0;           // >= 1
+  int32_t kv_heads = 0;         // >= 1
+  int32_t head_dim = 0;         // elements, >= 1
+  int32_t tokens_per_page = 0;  // >= 1, as GroupOptions
+  DType dtype = DType::kBFloat16;
+
+  int64_t head_bytes() const;   // one head of one layer's K (or V) in one page
+  int64_t layer_bytes() const;  // K and V of one layer in one page
+  int64_t page_bytes() const;
+};
+
+struct DeviceGroup {
+  KvLayout layout;
+  int32_t page_count = 0;  // pages in the pool, as GroupOptions
+  // Memory to adopt instead of allocating: page_count * layout.page_bytes() bytes, 64-byte aligned,
+  // borrowed, must outlive the device. nullptr: the device allocates and owns it.
+  void* memory = nullptr;
+};
+
+struct DeviceOptions {
+  std::vector<DeviceGroup> groups;
+};
+
+// The caller's ordered queue: a cudaStream_t, or nothing on the CPU, where calls are synchronous.
+// int and nullptr do not convert by accident.
+class Stream {
+ public:
+  Stream() = default;
+  explicit Stream(void* native) : native_(native) {}
+  Stream(int) = delete;
+  Stream(decltype(nullptr)) = delete;
+  void* native() const { return native_; }
+
+ private:
+  void* native_ = nullptr;
+};
+
+// Preconditions of every call: group and layer in range (kInvalidArgument names which is not).
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  // Queues the plan's copies on the stream, in order with what was queued before, and does not
+  // wait. A status that is not OK: nothing of the plan may be relied on; Retire it with that status.
+  virtual absl::Status Copy(const Plan& plan, Stream stream) = 0;
+
+  // True when the plan's copies have completed; a status if they failed. kNotFound for a ticket
+  // that this device was never given.
+  virtual absl::StatusOr<bool> IsDone(Ticket ticket) = 0;
+
+  // K and V of one layer in a tier of this device.
+  virtual absl::StatusOr<KvView> view(Tier tier, GroupId group, int32_t layer) const = 0;
+};
+
+// Pages in host memory; Copy runs at once, so every ticket it took is done.
+// kInvalidArgument names the field; kResourceExhausted if the memory cannot be had.
+absl::StatusOr<std::unique_ptr<Device>> NewCpuDevice(const DeviceOptions& options);
+
+// Pages on a GPU. kUnimplemented in a build without CUDA.
+absl::StatusOr<std::unique_ptr<Device>> NewCudaDevice(const DeviceOptions& options, int ordinal);
+
+}  // namespace quire
+
+#endif  // QUIRE_DEVICE_H_

@@ -1,0 +1,170 @@
+// KvCache: the front door. It decides which page holds what; it never touches page memory.
+//
+//   request ─▶ Start ─▶ Sequence ─▶ ReserveAll ─▶ TakePlan ─▶ Device::Copy
+//            (find+pin,     │       (all or nothing)             │
+//             one step)     └─▶ MakePageTable ─▶ append kernel ─▶ attention kernel
+//                                     Commit(tokens) ─▶ prefix index        Retire(ticket)
+//                                     ~Sequence ─▶ cached ─▶ reclaimed when pages run out
+//
+// Copy-on-write is a PageCopy that Reserve plans; a preempted request is a Sequence that is dropped
+// and started again (it finds its own pages); a hybrid model is more groups. docs/linking.md shows
+// an engine's step call by call.
+//
+// One writer, no locks: thread-compatible. Deterministic: no clock, no random number, no global, no
+// thread, so the same calls always give the same page ids and the same plans, and N tensor-parallel
+// ranks can follow one cache.
+//
+// Kernels in flight: all launches and copies are queued on ONE ordered stream. Then a page given
+// back by a call may be handed out by the next one, since whatever writes it is queued later.
+//
+// Three kinds of failure. Expected (no room now): a bare status code, no allocation. Environment or
+// bad input: a status with a message that says what to do. Programmer's error (double release,
+// commit past capacity, use of a moved-from Sequence): CHECK, in release builds too. On a status
+// that is not OK, nothing changed.
+
+#ifndef QUIRE_KV_CACHE_H_
+#define QUIRE_KV_CACHE_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "quire/namespace.h"
+#include "quire/options.h"
+#include "quire/page_table.h"
+#include "quire/plan.h"
+#include "quire/sequence.h"
+#include "quire/types.h"
+
+namespace quire {
+
+// Why the part of a prompt that was not hit was not hit; counted in tokens. Each missed token has
+// exactly one reason.
+struct MissTokens {
+  int64_t last_token = 0;   // a hit always leaves at least one token to compute
+  int64_t absent = 0;       // no such prefix in the index (never seen, or evicted)
+  int64_t page_gone = 0;    // the prefix is known but some group no longer holds its pages
+  int64_t unaligned = 0;    // matched, but inside a page that is not worth or not able to be copied
+  int64_t disabled = 0;     // prefix_caching is off
+};
+
+struct GroupStats {
+  int32_t pages_free = 0;
+  int32_t pages_live = 0;
+  int32_t pages_cached = 0;
+  int64_t bytes_live = 0;  // pages_live * page_bytes
+  int64_t evictions = 0;   // cached pages reclaimed
+  int64_t copies = 0;      // page copies planned
+};
+
+struct Stats {
+  std::vector<GroupStats> groups;
+  int32_t sequences = 0;             // alive
+  int32_t index_nodes = 0;           // in the prefix index, namespace roots not counted
+  int64_t tokens_looked_up = 0;      // prompt tokens given to Start with reading on
+  int64_t tokens_hit = 0;            // of those, found
+  MissTokens missed;                 // of those, not found
+  int64_t commits_not_indexed = 0;   // full units not indexed because nodes ran out
+  int64_t out_of_room = 0;           // Reserve calls answered kResourceExhausted
+  int64_t copies_failed = 0;         // page copies retired with a failure
+  int64_t metadata_bytes = 0;        // memory of the manager itself, address space not touched apart
+};
+
+struct StartOptions {
+  bool read_cache = true;   // false: no hit, and the lookup does not count in Stats
+  bool write_cache = true;  // false: what this sequence commits is never shared through the index
+};
+
+// Where MakePageTable writes. The caller owns the storage; spans of at least the batch's size.
+struct PageTableBuffers {
+  std::span<int64_t> row_begin;
+  std::span<int32_t> lengths;
+};
+
+class KvCache {
+ public:
+  // kInvalidArgument: names the field and its range.
+  static absl::StatusOr<std::unique_ptr<KvCache>> Create(const Options& options);
+
+  // CHECKs that no Sequence is alive.
+  ~KvCache();
+
+  // Begins a sequence with the longest usable cached prefix of `prompt`, pinned in the same step.
+  // The hit is the longest run of full pages whose tokens, namespace and every earlier page were
+  // compared and are equal, then a partly matching page if that saves min_copy_tokens (its copy is
+  // planned at the first Reserve). At least one token is always left to compute. Allocates no page,
+  // so it cannot be out of pages.
+  //   kInvalidArgument    empty prompt; or a prompt that can never fit.
+  //   kResourceExhausted  bare: max_sequences are alive.
+  // O(prompt tokens).
+  absl::StatusOr<Sequence> Start(std::span<const TokenId> prompt, const Namespace& ns = {},
+                                 const StartOptions& options = {});
+
+  // Tokens that Start would hit. Changes nothing, not even recency: for routers and schedulers.
+  int32_t MatchLength(std::span<const TokenId> prompt, const Namespace& ns = {}) const;
+
+  // kOk if a sequence of `total_tokens`, advanced at most `step_tokens` at a time, fits in an empty
+  // cache; otherwise kInvalidArgument saying which limit it breaks. For refusing a request at once
+  // rather than preempting for ever.
+  absl::Status CheckFits(int64_t total_tokens, int32_t step_tokens) const;
+
+  // Sequence::Reserve for a whole step: counts[i] more tokens for sequences[i], all or nothing
+  // across the batch and all groups; the need is known exactly before anything is evicted. Errors
+  // as Sequence::Reserve. The same Sequence twice, or spans of unequal length, is a CHECK.
+  absl::Status ReserveAll(std::span<Sequence* const> sequences, std::span<const int32_t> counts);
+
+  // Sequence::Commit for a whole step: the next counts[i] entries of `tokens` go to sequences[i].
+  // kDataLoss if any sequence has lost data; then none was committed.
+  absl::Status CommitAll(std::span<Sequence* const> sequences, std::span<const TokenId> tokens,
+                         std::span<const int32_t> counts);
+
+  // Hands over the copies planned since the last call, in order. Carry them out before the step's
+  // kernels. Sources and targets are held until Retire.
+  Plan TakePlan();
+
+  // The plan's copies are done (OK) or failed. Tickets retire in the order they were taken (CHECK);
+  // kNoTicket is ignored. With several devices: once, with the worst status. After a failure no
+  // copied page is ever visible again under its key: the target, whatever was computed on top of it
+  // and copies of it leave the index; sequences that hold them answer kDataLoss until truncated to
+  // valid_length(). What others share below the failed page stays. Another sequence that committed
+  // the very same tokens after the failed page is told kDataLoss too: the index cannot tell whose
+  // page an heir built on, and loses a cached page rather than trust a wrong one.
+  void Retire(Ticket ticket, const absl::Status& status = absl::OkStatus());
+
+  // The page table of a step for kernels that read host memory (or a device that mirrors it row by
+  // row): fixed rows, nothing is copied. lengths[i] = sequences[i]->length() + counts[i].
+  // Valid until the next non-const call on any of the sequences.
+  PageTableView MakePageTable(std::span<const Sequence* const> sequences,
+                              std::span<const int32_t> counts, GroupId group,
+                              const PageTableBuffers& buffers) const;
+
+  // The same, packed: copies the live part of each row into page_ids for upload to a device.
+  // kOutOfRange if page_ids is too small, with the size needed; nothing is written then.
+  absl::StatusOr<PageTableView> PackPageTable(std::span<const Sequence* const> sequences,
+                                              std::span<const int32_t> counts, GroupId group,
+                                              const PageTableBuffers& buffers,
+                                              std::span<PageId> page_ids) const;
+
+  // Drops every cached page. Live sequences keep theirs, which leave the index too: after this no
+  // lookup hits anything committed before. O(pages).
+  void ClearCached();
+
+  const Options& options() const;
+  Stats stats() const;
+
+  // Checks every invariant of the manager: conservation of pages, references = holders, index and
+  // pages agree, reclaim lists complete. kInternal with what is wrong. O(pages); for tests and
+  // debugging.
+  absl::Status Validate() const;
+
+ private:
+  explicit KvCache(std::unique_ptr<CacheCore> core);
+  std::unique_ptr<CacheCore> core_;
+};
+
+}  // namespace quire
+
+#endif  // QUIRE_KV_CACHE_H_

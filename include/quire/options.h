@@ -1,0 +1,82 @@
+// What a KvCache is made of. Every field: unit, range, default and why.
+
+#ifndef QUIRE_OPTIONS_H_
+#define QUIRE_OPTIONS_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "quire/types.h"
+
+namespace quire {
+
+// Which cached page is given up first when free pages run out.
+enum class Reclaim : uint8_t {
+  // The page released longest ago; of one request, its tail before its head. O(1), and never
+  // orphans the rest of a prefix.
+  kLru,
+  // The page that became cached first, whatever hit it since. O(1). A yardstick for benchmarks.
+  kFifo,
+};
+
+// One group of layers and its pool.
+struct GroupOptions {
+  // Tokens whose K/V one page holds. [1, 4096]. Small pages share more and waste less, large ones
+  // cost less bookkeeping. Each group's value must be a multiple of the smallest one's.
+  int32_t tokens_per_page = 16;
+
+  // Pages in the group's pool. [1, 2^30].
+  int32_t page_count = 0;
+
+  // Bytes of one page: layers * (K + V) * kv_heads * tokens_per_page * head_dim * element size
+  // (KvLayout::page_bytes() in device.h computes it). >= 0. The manager never touches the memory;
+  // it reports bytes in Stats from this number.
+  int64_t page_bytes = 0;
+
+  // Tokens before position t that must stay resident to compute position t. kAllTokens for full
+  // attention, w - 1 for a sliding window of w keys (the token itself included). >= 0.
+  int32_t lookback_tokens = kAllTokens;
+};
+
+struct Options {
+  // One entry per group; GroupId is the index. 1 to 8 entries. A request hits only as far as every
+  // group can resume.
+  std::vector<GroupOptions> groups;
+
+  // Sequences alive at one time (handles returned by Start and Fork). [1, 2^20]. Fixes the page
+  // tables' address space, so that no step allocates.
+  int32_t max_sequences = 1024;
+
+  // Longest sequence, in tokens. [1, 2^30]. A row of the page table has room for this many; only
+  // the rows' touched OS pages take memory.
+  int32_t max_sequence_tokens = 131072;
+
+  // Off: no page is ever shared through the index (Fork still shares).
+  bool prefix_caching = true;
+
+  // A partly matching page is reused, by a planned copy, when that saves at least this many
+  // tokens. [1, 2^30]; a value above every tokens_per_page turns it off. The default is about
+  // where a page copy costs less than recomputing the tokens.
+  int32_t min_copy_tokens = 4;
+
+  // How far Truncate may go back in a group with a window, in tokens: this many more tokens than
+  // the lookback stay resident. >= 0. Set it to the longest rejected draft.
+  int32_t max_rollback_tokens = 0;
+
+  // Nodes of the prefix index (one per unit of tokens; the unit is the smallest tokens_per_page).
+  // 0 chooses enough for every page of every group. When nodes run out new pages are not indexed
+  // (Stats::commits_not_indexed counts them); nothing fails.
+  int32_t max_index_nodes = 0;
+
+  // Which cached page goes first.
+  Reclaim reclaim = Reclaim::kLru;
+
+  // Seed of the prefix index's hash. A hit is always confirmed by comparing tokens, so the seed
+  // cannot change a result; a secret one stops an attacker from building chains of collisions
+  // that slow the index down. Fixed by default: the same calls give the same page ids.
+  uint64_t hash_seed = 0;
+};
+
+}  // namespace quire
+
+#endif  // QUIRE_OPTIONS_H_

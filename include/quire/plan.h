@@ -1,0 +1,38 @@
+// The plain data at the waist of the design, half two: the copies a device owes the manager.
+//
+// The host decides, the device obeys: copy-on-write, the reuse of a partly matching page and
+// (later) moves between tiers are all PageCopy entries, so a device needs one verb.
+
+#ifndef QUIRE_PLAN_H_
+#define QUIRE_PLAN_H_
+
+#include <cstdint>
+#include <span>
+
+#include "quire/types.h"
+
+namespace quire {
+
+// Copy the first `token_count` tokens (all layers, K and V) of `from_page` to `to_page`. A device
+// may copy more of the page, never less; what lies past token_count is unspecified.
+struct PageCopy {
+  GroupId group;
+  Tier from_tier;
+  Tier to_tier;
+  PageId from_page;
+  PageId to_page;
+  int32_t token_count;
+};
+
+// Copies that must be complete before the next kernel of the step reads or writes those pages.
+// No page is source and target, or target twice, in the plans outstanding at one time, so the
+// copies of one plan may run in any order. `copies` is owned by the KvCache and valid until the
+// ticket is retired. An empty plan has ticket kNoTicket.
+struct Plan {
+  Ticket ticket = kNoTicket;
+  std::span<const PageCopy> copies;
+};
+
+}  // namespace quire
+
+#endif  // QUIRE_PLAN_H_

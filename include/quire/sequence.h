@@ -1,0 +1,93 @@
+// Sequence: one token stream and the references that keep its pages.
+
+#ifndef QUIRE_SEQUENCE_H_
+#define QUIRE_SEQUENCE_H_
+
+#include <cstdint>
+#include <span>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "quire/types.h"
+
+namespace quire {
+
+class CacheCore;
+
+// A handle, move-only; its destructor gives every reference back (full pages stay cached and
+// findable). It must not outlive its KvCache. A moved-from or default-made Sequence is empty: it
+// may only be destroyed or assigned to.
+//
+//              Reserve(n)                        Commit(tokens)
+//   |<-------------- length ------------->|<---- written, not yet certain ---->|
+//   0                                  length                              capacity
+//
+// `length` counts tokens whose K/V is (or will be, in stream order) in the pages. Room for more is
+// taken by Reserve. Draft tokens of speculation are written into [length, capacity) and simply
+// never committed if rejected. One writer; see KvCache.
+class Sequence {
+ public:
+  Sequence() = default;
+  Sequence(Sequence&& other) noexcept;
+  Sequence& operator=(Sequence&& other) noexcept;
+  ~Sequence();
+
+  // Makes room: capacity() >= length() + tokens. Asking twice is asking once. Plans a copy where
+  // the page that will be written next is shared or indexed, so take the plan (KvCache::TakePlan)
+  // and have the device carry it out before the kernels of the step. All or nothing:
+  //   kResourceExhausted  bare, no message: not now. Nothing was evicted or changed.
+  //   kInvalidArgument    it can never fit (pool or max_sequence_tokens too small), says by how much;
+  //                       or tokens < 0.
+  //   kDataLoss           a copy this sequence depends on failed; Truncate to valid_length() or drop.
+  // O(pages taken), no heap allocation. For many sequences use KvCache::ReserveAll.
+  absl::Status Reserve(int32_t tokens);
+
+  // Appends tokens whose K/V is written by a launch already queued. Pages that are now full become
+  // shareable; pages that left a group's lookback are given back, so build the step's page tables
+  // before. Committing past capacity() is a CHECK. kDataLoss as in Reserve, and then nothing
+  // changed. O(tokens), no heap allocation.
+  absl::Status Commit(std::span<const TokenId> tokens);
+
+  // Forgets everything from `length` on: rejected tokens, another branch, a failed copy. Gives back
+  // pages past it. Inside a page that is shared or indexed, the next Reserve plans a copy, and may
+  // be out of room though capacity() seemed enough.
+  //   kInvalidArgument     length < 0 or > length().
+  //   kFailedPrecondition  a group with a window no longer holds [length - lookback, length); raise
+  //                        Options::max_rollback_tokens.
+  // O(pages given back).
+  absl::Status Truncate(int32_t length);
+
+  // A second sequence with the same tokens that shares every page up to length(). Whoever writes to
+  // the shared tail page first gets a copy, planned at its next Reserve; the last one left writes in
+  // place. kResourceExhausted if max_sequences are alive. O(pages).
+  absl::StatusOr<Sequence> Fork() const;
+
+  int32_t length() const;
+  int32_t capacity() const;
+
+  // Tokens that Start found in the cache: those the engine need not compute.
+  int32_t hit_tokens() const;
+
+  // length(), or less after a failed copy: the tokens whose K/V can still be trusted.
+  int32_t valid_length() const;
+
+  // The page table of a group, capacity() / tokens_per_page entries rounded up; kNoPage where the
+  // page has left the lookback. Valid until the next non-const call on this sequence.
+  std::span<const PageId> pages(GroupId group) const;
+
+  bool empty() const { return core_ == nullptr; }
+
+ private:
+  friend class KvCache;
+  friend class CacheCore;
+  Sequence(CacheCore* core, int32_t slot, uint32_t generation)
+      : core_(core), slot_(slot), generation_(generation) {}
+
+  CacheCore* core_ = nullptr;
+  int32_t slot_ = 0;
+  uint32_t generation_ = 0;  // catches use after release: a CHECK, never another sequence's pages
+};
+
+}  // namespace quire
+
+#endif  // QUIRE_SEQUENCE_H_

@@ -1,0 +1,20 @@
+# Decides once whether this build has CUDA: QUIRE_HAVE_CUDA. lib/ and kernels/ choose their files by
+# it (x_absent.cc or x.cc); no source file asks by #ifdef.
+
+set(QUIRE_HAVE_CUDA OFF)
+if(NOT QUIRE_CUDA STREQUAL "OFF")
+  if(NOT EXISTS "${PROJECT_SOURCE_DIR}/kernels/cuda/CMakeLists.txt")
+    if(NOT QUIRE_CUDA STREQUAL "AUTO")
+      message(FATAL_ERROR "QUIRE_CUDA=${QUIRE_CUDA}, but this tree has no CUDA kernels yet")
+    endif()
+  else()
+    include(CheckLanguage)
+    check_language(CUDA)
+    if(CMAKE_CUDA_COMPILER)
+      enable_language(CUDA)
+      set(QUIRE_HAVE_CUDA ON)
+    elseif(NOT QUIRE_CUDA STREQUAL "AUTO")
+      message(FATAL_ERROR "QUIRE_CUDA=${QUIRE_CUDA}, but no nvcc was found; set CMAKE_CUDA_COMPILER")
+    endif()
+  endif()
+endif()

@@ -18,11 +18,11 @@ namespace quire {
 // What a launcher answers. Nothing was written unless kOk.
 enum class LaunchError : int32_t {
   kOk = 0,
-  kUnimplemented,     // not in this build (CUDA kernels in a CPU library)
-  kUnsupported,       // a shape or type that no kernel covers: see each launcher
-  kBadArgument,       // a null pointer, negative size, or inconsistent counts
-  kMisaligned,        // a base or stride that is not a multiple of 16 bytes
-  kWorkspaceTooSmall, // see WorkspaceBytes
+  kUnimplemented,      // not in this build (CUDA kernels in a CPU library)
+  kUnsupported,        // a shape or type that no kernel covers: see each launcher
+  kBadArgument,        // a null pointer, negative size, or inconsistent counts
+  kMisaligned,         // a base or stride that is not a multiple of 16 bytes
+  kWorkspaceTooSmall,  // see WorkspaceBytes
 };
 
 // A short sentence for logs; never null.
@@ -34,12 +34,14 @@ const char* Describe(LaunchError error);
 struct Threads {
   int32_t workers;
   void* context;
-  void (*run)(void* context, int32_t count, void (*task)(void* argument, int32_t i), void* argument);
+  void (*run)(void* context, int32_t count, void (*task)(void* argument, int32_t i),
+              void* argument);
 };
 
 // How the work of one call is cut.
 enum class ScheduleMode : int32_t {
-  // Each row is split at fixed lengths and its parts merged in order: a row's bits depend on nothing
+  // Each row is split at fixed lengths and its parts merged in order: a row's bits depend on
+  // nothing
   // else, not the batch around it, not the number of workers. The default.
   kBatchInvariant = 0,
   // Each worker takes a contiguous run of tiles: the best balance. Bitwise the same for the same
@@ -52,8 +54,8 @@ enum class ScheduleMode : int32_t {
 struct AttentionParams {
   PageTableView table;
   KvView kv;
-  DType dtype;                 // of query, K, V and output
-  int32_t query_heads;         // a multiple of kv_heads, any ratio
+  DType dtype;          // of query, K, V and output
+  int32_t query_heads;  // a multiple of kv_heads, any ratio
   int32_t kv_heads;
   int32_t head_dim;            // a multiple of 8, 8 to 256
   const int32_t* query_begin;  // [batch + 1], begins with 0; a row may have no query
@@ -66,8 +68,8 @@ struct AttentionParams {
   bool causal;                 // false: a query sees all lengths[i] keys (window must be 0 then)
   const float* sinks;          // [query_heads] a logit that only joins the denominator; null: none
   ScheduleMode mode;
-  const Threads* threads;      // null: OpenMP
-  void* workspace;             // WorkspaceBytes(...) bytes, 64-byte aligned; null: allocated per call
+  const Threads* threads;  // null: OpenMP
+  void* workspace;         // WorkspaceBytes(...) bytes, 64-byte aligned; null: allocated per call
   int64_t workspace_bytes;
 };
 // A query that sees no key (lengths[i] == 0) gives output 0 and LSE -infinity, sinks apart.
@@ -88,10 +90,10 @@ struct AppendKvParams {
   int32_t head_dim;
   int32_t tokens_per_page;
   int32_t token_count;
-  const int64_t* slots;       // [token_count]
-  const void* key;            // [token_count, kv_heads, head_dim], token stride below
+  const int64_t* slots;  // [token_count]
+  const void* key;       // [token_count, kv_heads, head_dim], token stride below
   const void* value;
-  int64_t key_token_stride;   // bytes; 0 means kv_heads * head_dim * element size
+  int64_t key_token_stride;  // bytes; 0 means kv_heads * head_dim * element size
   int64_t value_token_stride;
   const Threads* threads;
 };

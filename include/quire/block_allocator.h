@@ -60,7 +60,7 @@ class BlockAllocator {
   // Unref, and Free if that was the last reference. O(1).
   void Release(PageId page);
 
-  int32_t refs(PageId page) const;   // 0 for a parked page, -1 for a free one
+  int32_t refs(PageId page) const;  // 0 for a parked page, -1 for a free one
   int32_t page_count() const { return page_count_; }
   int32_t free_count() const { return free_count_; }
 

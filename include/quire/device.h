@@ -61,7 +61,8 @@ class Device {
   virtual ~Device() = default;
 
   // Queues the plan's copies on the stream, in order with what was queued before, and does not
-  // wait. A status that is not OK: nothing of the plan may be relied on; Retire it with that status.
+  // wait. A status that is not OK: nothing of the plan may be relied on; Retire it with that
+  // status.
   virtual absl::Status Copy(const Plan& plan, Stream stream) = 0;
 
   // True when the plan's copies have completed; a status if they failed. kNotFound for a ticket

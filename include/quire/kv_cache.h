@@ -44,11 +44,11 @@ namespace quire {
 // Why the part of a prompt that was not hit was not hit; counted in tokens. Each missed token has
 // exactly one reason.
 struct MissTokens {
-  int64_t last_token = 0;   // a hit always leaves at least one token to compute
-  int64_t absent = 0;       // no such prefix in the index (never seen, or evicted)
-  int64_t page_gone = 0;    // the prefix is known but some group no longer holds its pages
-  int64_t unaligned = 0;    // matched, but inside a page that is not worth or not able to be copied
-  int64_t disabled = 0;     // prefix_caching is off
+  int64_t last_token = 0;  // a hit always leaves at least one token to compute
+  int64_t absent = 0;      // no such prefix in the index (never seen, or evicted)
+  int64_t page_gone = 0;   // the prefix is known but some group no longer holds its pages
+  int64_t unaligned = 0;   // matched, but inside a page that is not worth or not able to be copied
+  int64_t disabled = 0;    // prefix_caching is off
 };
 
 struct GroupStats {
@@ -62,15 +62,15 @@ struct GroupStats {
 
 struct Stats {
   std::vector<GroupStats> groups;
-  int32_t sequences = 0;             // alive
-  int32_t index_nodes = 0;           // in the prefix index, namespace roots not counted
-  int64_t tokens_looked_up = 0;      // prompt tokens given to Start with reading on
-  int64_t tokens_hit = 0;            // of those, found
-  MissTokens missed;                 // of those, not found
-  int64_t commits_not_indexed = 0;   // full units not indexed because nodes ran out
-  int64_t out_of_room = 0;           // Reserve calls answered kResourceExhausted
-  int64_t copies_failed = 0;         // page copies retired with a failure
-  int64_t metadata_bytes = 0;        // memory of the manager itself, address space not touched apart
+  int32_t sequences = 0;            // alive
+  int32_t index_nodes = 0;          // in the prefix index, namespace roots not counted
+  int64_t tokens_looked_up = 0;     // prompt tokens given to Start with reading on
+  int64_t tokens_hit = 0;           // of those, found
+  MissTokens missed;                // of those, not found
+  int64_t commits_not_indexed = 0;  // full units not indexed because nodes ran out
+  int64_t out_of_room = 0;          // Reserve calls answered kResourceExhausted
+  int64_t copies_failed = 0;        // page copies retired with a failure
+  int64_t metadata_bytes = 0;       // memory of the manager itself, address space not touched apart
 };
 
 struct StartOptions {

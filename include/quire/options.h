@@ -10,13 +10,12 @@
 
 namespace quire {
 
-// Which cached page is given up first when free pages run out.
+// Which cached page is given up first when free pages run out. One policy so far; more go behind
+// the same small interface (lib/reclaimer.h).
 enum class Reclaim : uint8_t {
-  // The page released longest ago; of one request, its tail before its head. O(1), and never
-  // orphans the rest of a prefix.
+  // The page released longest ago; of one request, its tail before its head. O(1), and a prefix is
+  // given up from its end.
   kLru,
-  // The page that became cached first, whatever hit it since. O(1). A yardstick for benchmarks.
-  kFifo,
 };
 
 // One group of layers and its pool.

@@ -25,9 +25,10 @@ struct PageCopy {
 };
 
 // Copies that must be complete before the next kernel of the step reads or writes those pages.
-// No page is source and target, or target twice, in the plans outstanding at one time, so the
-// copies of one plan may run in any order. `copies` is owned by the KvCache and valid until the
-// ticket is retired. An empty plan has ticket kNoTicket.
+// Within one plan no page is both source and target, or target twice, so its copies may run in any
+// order; plans run in the order of their tickets. Sources and targets of a plan are not handed out
+// again before it is retired. `copies` is owned by the KvCache and valid until then. An empty plan
+// has ticket kNoTicket.
 struct Plan {
   Ticket ticket = kNoTicket;
   std::span<const PageCopy> copies;

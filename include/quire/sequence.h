@@ -36,33 +36,39 @@ class Sequence {
   // the page that will be written next is shared or indexed, so take the plan (KvCache::TakePlan)
   // and have the device carry it out before the kernels of the step. All or nothing:
   //   kResourceExhausted  bare, no message: not now. Nothing was evicted or changed.
-  //   kInvalidArgument    it can never fit (pool or max_sequence_tokens too small), says by how much;
+  //   kInvalidArgument    it can never fit (pool or max_sequence_tokens too small), says by how
+  //   much;
   //                       or tokens < 0.
-  //   kDataLoss           a copy this sequence depends on failed; Truncate to valid_length() or drop.
+  //   kDataLoss           a copy this sequence depends on failed; Truncate to valid_length() or
+  //   drop.
   // O(pages taken), no heap allocation. For many sequences use KvCache::ReserveAll.
   absl::Status Reserve(int32_t tokens);
 
   // Appends tokens whose K/V is written by a launch already queued. Pages that are now full become
   // shareable; pages that left a group's lookback are given back, so build the step's page tables
-  // before. Committing past capacity() is a CHECK. kDataLoss as in Reserve, and then nothing
-  // changed. O(tokens), no heap allocation.
+  // before. Committing past capacity(), or before the plan that holds this sequence's copies was
+  // taken, is a CHECK. kDataLoss as in Reserve, and then nothing changed. O(tokens), no heap
+  // allocation.
   absl::Status Commit(std::span<const TokenId> tokens);
 
   // Forgets everything from `length` on: rejected tokens, another branch, a failed copy. Gives back
-  // pages past it. Inside a page that is shared or indexed, the next Reserve plans a copy, and may
-  // be out of room though capacity() seemed enough.
+  // pages past it; capacity() becomes `length`, so Reserve before the next Commit. Inside a page
+  // that is shared or indexed that Reserve plans a copy, and may be out of room.
   //   kInvalidArgument     length < 0 or > length().
-  //   kFailedPrecondition  a group with a window no longer holds [length - lookback, length); raise
-  //                        Options::max_rollback_tokens.
+  //   kFailedPrecondition  a group with a window no longer holds [length - lookback, length) or the
+  //                        page that `length` stands in; raise Options::max_rollback_tokens.
   // O(pages given back).
   absl::Status Truncate(int32_t length);
 
   // A second sequence with the same tokens that shares every page up to length(). Whoever writes to
-  // the shared tail page first gets a copy, planned at its next Reserve; the last one left writes in
-  // place. kResourceExhausted if max_sequences are alive. O(pages).
+  // the shared tail page first gets a copy, planned at its next Reserve; the last one left writes
+  // in place. If a tail page is shared, capacity() of both is length(): Reserve (again) before
+  // Commit. kResourceExhausted if max_sequences are alive. O(pages).
   absl::StatusOr<Sequence> Fork() const;
 
   int32_t length() const;
+
+  // [length(), capacity()) may be written without asking again.
   int32_t capacity() const;
 
   // Tokens that Start found in the cache: those the engine need not compute.
@@ -71,8 +77,8 @@ class Sequence {
   // length(), or less after a failed copy: the tokens whose K/V can still be trusted.
   int32_t valid_length() const;
 
-  // The page table of a group, capacity() / tokens_per_page entries rounded up; kNoPage where the
-  // page has left the lookback. Valid until the next non-const call on this sequence.
+  // The page table of a group: at least ceil(capacity() / tokens_per_page) entries; kNoPage where
+  // the page has left the lookback. Valid until the next non-const call on this sequence.
   std::span<const PageId> pages(GroupId group) const;
 
   bool empty() const { return core_ == nullptr; }

@@ -1,0 +1,382 @@
+#include "lib/cache_core.h"
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "lib/check.h"
+
+namespace quire {
+
+namespace {
+
+constexpr int32_t kMaxTokensPerPage = 4096;
+constexpr int32_t kMaxPages = 1 << 30;
+constexpr int32_t kMaxSequences = 1 << 20;
+constexpr int32_t kMaxTokens = 1 << 30;
+constexpr int64_t kMaxNodes = int64_t{1} << 31;
+
+absl::Status OutOfRange(const std::string& field, int64_t value, int64_t low, int64_t high) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("Options.", field, " is ", value, "; it must be ", low, " to ", high));
+}
+
+absl::Status CheckGroup(const GroupOptions& group, size_t i, int32_t unit) {
+  const std::string name = absl::StrCat("groups[", i, "].");
+  if (group.tokens_per_page < 1 || group.tokens_per_page > kMaxTokensPerPage) {
+    return OutOfRange(name + "tokens_per_page", group.tokens_per_page, 1, kMaxTokensPerPage);
+  }
+  if (group.tokens_per_page % unit != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("Options.", name, "tokens_per_page is ", group.tokens_per_page,
+                     "; it must be a multiple of the smallest group's, ", unit));
+  }
+  if (group.page_count < 1 || group.page_count > kMaxPages) {
+    return OutOfRange(name + "page_count", group.page_count, 1, kMaxPages);
+  }
+  if (group.page_bytes < 0) return OutOfRange(name + "page_bytes", group.page_bytes, 0, INT64_MAX);
+  if (group.lookback_tokens < 0) {
+    return OutOfRange(name + "lookback_tokens", group.lookback_tokens, 0, kAllTokens);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckOptions(const Options& options) {
+  if (options.groups.empty() || options.groups.size() > kMaxGroups) {
+    return OutOfRange("groups.size()", static_cast<int64_t>(options.groups.size()), 1, kMaxGroups);
+  }
+  int32_t unit = kMaxTokensPerPage;
+  for (const GroupOptions& group : options.groups) {
+    unit = std::max(1, std::min(unit, group.tokens_per_page));
+  }
+  for (size_t i = 0; i < options.groups.size(); ++i) {
+    if (absl::Status status = CheckGroup(options.groups[i], i, unit); !status.ok()) return status;
+  }
+  const auto check = [](const char* field, int64_t value, int64_t low, int64_t high) {
+    return value < low || value > high ? OutOfRange(field, value, low, high) : absl::OkStatus();
+  };
+  for (const absl::Status& status :
+       {check("max_sequences", options.max_sequences, 1, kMaxSequences),
+        check("max_sequence_tokens", options.max_sequence_tokens, 1, kMaxTokens),
+        check("min_copy_tokens", options.min_copy_tokens, 1, kMaxTokens),
+        check("max_rollback_tokens", options.max_rollback_tokens, 0, kMaxTokens),
+        check("max_index_nodes", options.max_index_nodes, 0, kMaxPages),
+        check("reclaim", static_cast<int64_t>(options.reclaim), 0, 0)}) {
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<CacheCore>> CacheCore::Create(const Options& options) {
+  if (absl::Status status = CheckOptions(options); !status.ok()) return status;
+  auto core = std::unique_ptr<CacheCore>(new CacheCore(options));
+  if (absl::Status status = core->Init(); !status.ok()) return status;
+  return core;
+}
+
+absl::Status CacheCore::Init() {
+  unit_ = options_.groups[0].tokens_per_page;
+  for (const GroupOptions& group : options_.groups) unit_ = std::min(unit_, group.tokens_per_page);
+  std::vector<IndexGroup> index_groups;
+  int64_t nodes = 0;
+  for (const GroupOptions& group : options_.groups) {
+    const int32_t units = group.tokens_per_page / unit_;
+    index_groups.push_back({group.page_count, units});
+    aligned_units_ = std::lcm(aligned_units_, units);
+    uniform_ = uniform_ && units == 1;
+    nodes += static_cast<int64_t>(group.page_count) * units;
+    if (absl::Status status = InitGroup(group, units); !status.ok()) return status;
+  }
+  if (options_.max_index_nodes > 0) nodes = options_.max_index_nodes;
+  nodes = std::min(nodes, kMaxNodes - 2);
+  if (!options_.prefix_caching) nodes = 0;
+  if (absl::Status status =
+          index_.Init(unit_, index_groups, static_cast<int32_t>(nodes), options_.hash_seed);
+      !status.ok()) {
+    return status;
+  }
+  const auto sequences = static_cast<size_t>(options_.max_sequences);
+  if (!states_.Allocate(sequences) ||
+      !tail_tokens_.Allocate(sequences * static_cast<size_t>(unit_))) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no memory for the states of ", sequences, " sequences; lower max_sequences"));
+  }
+  free_slots_.resize(sequences);
+  for (size_t i = 0; i < sequences; ++i) {
+    free_slots_[i] = static_cast<int32_t>(sequences - 1 - i);  // slot 0 goes first
+  }
+  shared_tails_.reserve(sequences * groups_.size());
+  pending_.reserve(sequences * groups_.size());
+  return absl::OkStatus();
+}
+
+absl::Status CacheCore::InitGroup(const GroupOptions& options, int32_t units_per_page) {
+  absl::StatusOr<BlockAllocator> allocator = BlockAllocator::Create(options.page_count);
+  if (!allocator.ok()) return allocator.status();
+  Group group{.options = options,
+              .units_per_page = units_per_page,
+              .row_stride = CeilDiv(options_.max_sequence_tokens, options.tokens_per_page),
+              .allocator = *std::move(allocator),
+              .cached = NewReclaimer(options_.reclaim, options.page_count),
+              .rows = {},
+              .holds = {}};
+  const auto rows = static_cast<size_t>(options_.max_sequences);
+  if (group.cached == nullptr ||
+      !group.rows.Allocate(rows * static_cast<size_t>(group.row_stride)) ||
+      !group.holds.Allocate(static_cast<size_t>(options.page_count))) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no address space for ", rows, " page-table rows of ", group.row_stride,
+                     " pages; lower max_sequences or max_sequence_tokens"));
+  }
+  groups_.push_back(std::move(group));
+  return absl::OkStatus();
+}
+
+const CacheCore::State& CacheCore::StateOf(const Sequence& s) const {
+  QUIRE_CHECK(s.core_ == this, "the sequence is empty or belongs to another cache");
+  const State& state = states_[static_cast<size_t>(s.slot_)];
+  QUIRE_CHECK(state.alive && state.generation == s.generation_, "the sequence was released");
+  return state;
+}
+
+Sequence CacheCore::NewSequence() {
+  const int32_t slot = free_slots_.back();
+  free_slots_.pop_back();
+  ++sequence_count_;
+  State& state = states_[static_cast<size_t>(slot)];
+  const uint32_t generation = state.generation + 1;
+  state = State{};
+  state.generation = generation;
+  state.alive = true;
+  return Sequence(this, slot, generation);
+}
+
+MatchRules CacheCore::Rules() const {
+  return {.unit = unit_,
+          .aligned_units = aligned_units_,
+          .min_copy_tokens = options_.min_copy_tokens,
+          .groups = options_.groups};
+}
+
+absl::StatusOr<Sequence> CacheCore::Start(std::span<const TokenId> prompt, const Namespace& ns,
+                                          const StartOptions& options) {
+  if (prompt.empty()) {
+    return absl::InvalidArgumentError("the prompt is empty; a sequence begins with one token");
+  }
+  if (absl::Status status = CheckFits(static_cast<int64_t>(prompt.size()), 1); !status.ok()) {
+    return status;
+  }
+  if (free_slots_.empty()) return absl::Status(absl::StatusCode::kResourceExhausted, "");
+
+  NodeId root = kDefaultRoot;
+  if (options_.prefix_caching && !ns.empty()) {
+    const std::string name = ns.Encode();
+    root = options.write_cache ? index_.InternRoot(name) : index_.FindRoot(name);
+  }
+  Sequence sequence = NewSequence();
+  State& state = StateOf(sequence);
+  const bool known = root != kNoNode;
+  state.tip = known ? root : kDefaultRoot;
+  state.write_cache = options_.prefix_caching && options.write_cache && known;
+  state.chain_whole = state.write_cache;
+  index_.Pin(state.tip);
+
+  if (!options.read_cache) return sequence;
+  tokens_looked_up_ += static_cast<int64_t>(prompt.size());
+  if (!options_.prefix_caching) {
+    missed_.disabled += static_cast<int64_t>(prompt.size());
+    return sequence;
+  }
+  if (!known) {
+    missed_.last_token += 1;
+    missed_.absent += static_cast<int64_t>(prompt.size()) - 1;
+    return sequence;
+  }
+  std::array<PageId*, kMaxGroups> rows;
+  for (int32_t g = 0; g < group_count(); ++g) rows[g] = Row(g, sequence.slot_);
+  const MatchResult match =
+      MatchPrefix(index_, Rules(), root, prompt, std::span(rows.data(), groups_.size()));
+  PinMatch(state, sequence.slot_, match);
+  const int32_t whole = match.tip_units * unit_;
+  std::copy(prompt.begin() + whole, prompt.begin() + match.tokens, TailTokens(sequence.slot_));
+  tokens_hit_ += match.tokens;
+  missed_.last_token += match.missed.last_token;
+  missed_.absent += match.missed.absent;
+  missed_.page_gone += match.missed.page_gone;
+  missed_.unaligned += match.missed.unaligned;
+  return sequence;
+}
+
+void CacheCore::PinMatch(State& state, int32_t slot, const MatchResult& match) {
+  MoveTip(state, match.tip, match.tip_units);
+  state.length = state.hit_tokens = state.capacity = match.tokens;
+  for (int32_t g = 0; g < group_count(); ++g) {
+    const GroupOptions& options = groups_[g].options;
+    PageId* row = Row(g, slot);
+    Extent& extent = state.extents[g];
+    const int32_t full_pages = match.tokens / options.tokens_per_page;
+    extent.first_page =
+        std::max(0, match.tokens - options.lookback_tokens) / options.tokens_per_page;
+    extent.page_count = full_pages;
+    std::fill(row, row + std::min(extent.first_page, full_pages), kNoPage);
+    for (int32_t p = extent.first_page; p < full_pages; ++p) PinPage(g, row[p]);
+    if (match.partial && match.tail[g] != kNoPage) {
+      row[full_pages] = match.tail[g];
+      PinPage(g, row[full_pages]);
+      ++extent.page_count;
+    }
+  }
+}
+
+int32_t CacheCore::MatchLength(std::span<const TokenId> prompt, const Namespace& ns) const {
+  if (prompt.empty() || !options_.prefix_caching) return 0;
+  const NodeId root = ns.empty() ? kDefaultRoot : index_.FindRoot(ns.Encode());
+  if (root == kNoNode) return 0;
+  return MatchPrefix(index_, Rules(), root, prompt, {}).tokens;
+}
+
+absl::Status CacheCore::CheckFits(int64_t total_tokens, int32_t step_tokens) const {
+  if (total_tokens < 1 || step_tokens < 1) {
+    return absl::InvalidArgumentError(absl::StrCat("total_tokens is ", total_tokens,
+                                                   " and step_tokens ", step_tokens,
+                                                   "; both must be at least 1"));
+  }
+  if (total_tokens > options_.max_sequence_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("the request needs ", total_tokens,
+                                                   " tokens; max_sequence_tokens is ",
+                                                   options_.max_sequence_tokens));
+  }
+  for (int32_t g = 0; g < group_count(); ++g) {
+    const GroupOptions& group = groups_[g].options;
+    int64_t peak = CeilDiv(total_tokens, group.tokens_per_page);
+    if (group.lookback_tokens != kAllTokens && peak > group.page_count) {
+      // Pages that leave the window are given back, so the peak is that of one step. Which step is
+      // the worst depends on how page borders fall; they repeat within tokens_per_page steps.
+      const int64_t kept =
+          static_cast<int64_t>(group.lookback_tokens) + options_.max_rollback_tokens;
+      const int64_t first = std::max<int64_t>(0, kept / step_tokens);
+      peak = 0;
+      for (int64_t step = 0; step <= first + group.tokens_per_page; ++step) {
+        const int64_t length = std::min(step * step_tokens, total_tokens);
+        const int64_t end = std::min(length + step_tokens, total_tokens);
+        const int64_t resident = CeilDiv(end, group.tokens_per_page) -
+                                 std::max<int64_t>(0, length - kept) / group.tokens_per_page;
+        peak = std::max(peak, resident);
+        if (end == total_tokens) break;
+      }
+    }
+    if (peak > group.page_count) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "the request needs ", peak, " pages of group ", g, " at one time; its pool has ",
+          group.page_count, " (groups[", g, "].page_count): it can never fit"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Sequence> CacheCore::Fork(const Sequence& sequence) {
+  const int32_t from = sequence.slot_;
+  State& source = StateOf(sequence);
+  if (free_slots_.empty()) return absl::Status(absl::StatusCode::kResourceExhausted, "");
+  Sequence fork = NewSequence();
+  State& state = StateOf(fork);
+  const uint32_t generation = state.generation;
+  state = source;
+  state.generation = generation;
+  state.untaken_copies = 0;
+  state.batch = 0;
+  state.capacity = state.length;
+  index_.Pin(state.tip);
+  std::copy_n(TailTokens(from), unit_, TailTokens(fork.slot_));
+  bool tail_shared = false;
+  for (int32_t g = 0; g < group_count(); ++g) {
+    const int32_t tokens_per_page = groups_[g].options.tokens_per_page;
+    Extent& extent = state.extents[g];
+    extent.page_count = static_cast<int32_t>(CeilDiv(state.length, tokens_per_page));
+    const PageId* row = Row(g, from);
+    std::copy_n(row, extent.page_count, Row(g, fork.slot_));
+    for (int32_t p = extent.first_page; p < extent.page_count; ++p) PinPage(g, row[p]);
+    tail_shared = tail_shared || state.length % tokens_per_page != 0;
+  }
+  // Both now share the page that would be written next: the original has to ask again, too.
+  if (tail_shared) source.capacity = source.length;
+  return fork;
+}
+
+void CacheCore::Drop(const Sequence& sequence) {
+  State& state = StateOf(sequence);
+  for (int32_t g = 0; g < group_count(); ++g) {
+    const PageId* row = Row(g, sequence.slot_);
+    const Extent& extent = state.extents[g];
+    // The tail first: a prefix is only of use from its beginning, so its end is reclaimed first.
+    for (int32_t p = extent.page_count - 1; p >= extent.first_page; --p) ReleasePage(g, row[p]);
+  }
+  index_.Unpin(state.tip);
+  state.alive = false;
+  --sequence_count_;
+  free_slots_.push_back(sequence.slot_);
+}
+
+void CacheCore::PinPage(int32_t group, PageId page) {
+  Group& g = groups_[group];
+  // A parked page that is held was never given to the reclaimer.
+  if (g.allocator.refs(page) == 0 && (g.held == 0 || g.holds[static_cast<size_t>(page)] == 0)) {
+    g.cached->Erase(page);
+  }
+  g.allocator.Ref(page);
+}
+
+void CacheCore::ReleasePage(int32_t group, PageId page) {
+  Group& g = groups_[group];
+  if (!g.allocator.Unref(page)) return;
+  if (g.held > 0 && g.holds[static_cast<size_t>(page)] > 0) {
+    // Nobody wants the copy any more: if it was not handed over yet, it need not be made.
+    CancelCopyTo(group, page);
+    if (g.holds[static_cast<size_t>(page)] > 0) return;
+    if (g.allocator.refs(page) != 0) return;
+  }
+  Park(group, page);
+}
+
+// Decides what becomes of a page without references and holds.
+void CacheCore::Park(int32_t group, PageId page) {
+  Group& g = groups_[group];
+  if (index_.keyed(group, page)) {
+    g.cached->Insert(page);
+  } else {
+    g.allocator.Free(page);
+  }
+}
+
+void CacheCore::MoveTip(State& state, NodeId tip, int32_t units) {
+  if (tip != state.tip) {
+    index_.Pin(tip);
+    index_.Unpin(state.tip);
+    state.tip = tip;
+  }
+  state.tip_units = units;
+}
+
+int32_t CacheCore::valid_length(const Sequence& s) const {
+  const State& state = StateOf(s);
+  return std::min(state.length, state.valid_length);
+}
+
+std::span<const PageId> CacheCore::pages(const Sequence& s, GroupId group) const {
+  const State& state = StateOf(s);
+  const auto g = static_cast<int32_t>(group);
+  QUIRE_CHECK(g >= 0 && g < group_count(), "there is no such group");
+  return {Row(g, s.slot_), static_cast<size_t>(state.extents[g].page_count)};
+}
+
+int64_t CacheCore::row_begin(const Sequence& s, int32_t group) const {
+  StateOf(s);
+  return s.slot_ * groups_[group].row_stride;
+}
+
+}  // namespace quire

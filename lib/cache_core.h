@@ -1,0 +1,233 @@
+// CacheCore: the state behind KvCache and Sequence, and every rule of docs/design.md in one place.
+//
+// States of a page here, on top of the allocator's (free, live, parked):
+//
+//   allocator  indexed?  held?   |  called
+//   free       no        no      |  free
+//   live       any       any     |  live
+//   parked     yes       no      |  cached: in the group's Reclaimer, reclaimable at once
+//   parked     any       yes     |  live in Stats: an outstanding copy needs it; Retire decides
+//   parked     no        no      |  never between two calls
+//
+// A page may be written by a sequence only if it has one reference and no key. Everything else is
+// copied at Reserve, a cached page revived to one reference included. `capacity` of a sequence says
+// up to where its pages are writable without asking again; that is what makes Reserve one
+// comparison in the common step.
+//
+// Holds are not references: they keep a copy's source and target from being handed out again, but
+// the last of k forks may still write in place.
+//
+// The exact need of a batch (pages and copies, per group) is computed before anything is taken, by
+// the rules that take it; every cached page is reclaimable; so a call that fails has evicted
+// nothing.
+//
+// The file is split by verb: cache_core.cc (create, start, fork, drop), cache_core_reserve.cc,
+// cache_core_commit.cc (commit, truncate), cache_core_plan.cc (plans, retire, clear),
+// cache_core_validate.cc.
+
+#ifndef QUIRE_LIB_CACHE_CORE_H_
+#define QUIRE_LIB_CACHE_CORE_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "lib/huge_memory.h"
+#include "lib/match.h"
+#include "lib/prefix_index.h"
+#include "lib/reclaimer.h"
+#include "quire/block_allocator.h"
+#include "quire/kv_cache.h"
+
+namespace quire {
+
+class CacheCore {
+ public:
+  static absl::StatusOr<std::unique_ptr<CacheCore>> Create(const Options& options);
+
+  absl::StatusOr<Sequence> Start(std::span<const TokenId> prompt, const Namespace& ns,
+                                 const StartOptions& options);
+  int32_t MatchLength(std::span<const TokenId> prompt, const Namespace& ns) const;
+  absl::Status CheckFits(int64_t total_tokens, int32_t step_tokens) const;
+  absl::StatusOr<Sequence> Fork(const Sequence& sequence);
+  void Drop(const Sequence& sequence);
+
+  absl::Status ReserveAll(std::span<Sequence* const> sequences, std::span<const int32_t> counts);
+  absl::Status CommitAll(std::span<Sequence* const> sequences, std::span<const TokenId> tokens,
+                         std::span<const int32_t> counts);
+  absl::Status Truncate(const Sequence& sequence, int32_t length);
+
+  Plan TakePlan();
+  void Retire(Ticket ticket, bool failed);
+  void ClearCached();
+
+  // A sequence's own view.
+  int32_t length(const Sequence& s) const { return StateOf(s).length; }
+  int32_t capacity(const Sequence& s) const { return StateOf(s).capacity; }
+  int32_t hit_tokens(const Sequence& s) const { return StateOf(s).hit_tokens; }
+  int32_t valid_length(const Sequence& s) const;
+  std::span<const PageId> pages(const Sequence& s, GroupId group) const;
+  int64_t row_begin(const Sequence& s, int32_t group) const;
+  const PageId* rows(int32_t group) const { return groups_[group].rows.data(); }
+
+  const Options& options() const { return options_; }
+  int32_t sequence_count() const { return sequence_count_; }
+  Stats stats() const;
+  absl::Status Validate() const;
+
+ private:
+  static constexpr int32_t kAllValid = INT32_MAX;
+
+  // Resident logical pages of one group are [first_page, page_count) of the row; what lies before
+  // has left the lookback and is kNoPage.
+  struct Extent {
+    int32_t first_page = 0;
+    int32_t page_count = 0;
+  };
+
+  // One cache line for a cache with one group: a decode step touches one line a sequence.
+  struct alignas(64) State {
+    uint32_t generation = 0;
+    bool alive = false;
+    bool write_cache = false;  // what it commits may be indexed
+    bool chain_whole = false;  // every whole unit below length is indexed below tip, and the
+                               // tokens of the last, unfinished unit are known
+    int32_t length = 0;
+    int32_t capacity = 0;  // writable up to here
+    int32_t hit_tokens = 0;
+    int32_t valid_length = kAllValid;
+    NodeId tip = kDefaultRoot;  // node of the last indexed unit; pinned
+    int32_t tip_units = 0;
+    int32_t untaken_copies = 0;  // planned for this sequence, not yet handed over
+    uint64_t batch = 0;          // last batch that named it: finds a sequence named twice
+    std::array<Extent, kMaxGroups> extents;
+  };
+
+  struct Group {
+    GroupOptions options;
+    int32_t units_per_page = 1;
+    int64_t row_stride = 0;
+    BlockAllocator allocator;
+    std::unique_ptr<Reclaimer> cached;
+    HugeArray<PageId> rows;     // [max_sequences][row_stride]
+    HugeArray<uint16_t> holds;  // [page] outstanding copies that name it
+    int32_t held = 0;           // sum of holds: zero lets the common path skip the array
+    int64_t evictions = 0;
+    int64_t copies = 0;
+  };
+
+  struct CopyRecord {
+    PageCopy copy;
+    int32_t page_start;  // token position of the page's first slot
+    int32_t owner;       // slot and generation of the sequence it was planned for
+    uint32_t owner_generation;
+  };
+
+  struct PlanRecord {
+    Ticket ticket;
+    std::vector<CopyRecord> records;
+    std::vector<PageCopy> copies;
+  };
+
+  explicit CacheCore(const Options& options) : options_(options) {}
+  absl::Status Init();
+  absl::Status InitGroup(const GroupOptions& options, int32_t max_nodes_hint);
+
+  // cache_core.cc
+  State& StateOf(const Sequence& s) { return const_cast<State&>(std::as_const(*this).StateOf(s)); }
+  const State& StateOf(const Sequence& s) const;
+  Sequence NewSequence();
+  PageId* Row(int32_t group, int32_t slot) {
+    Group& g = groups_[group];
+    return g.rows.data() + slot * g.row_stride;
+  }
+  const PageId* Row(int32_t group, int32_t slot) const {
+    return const_cast<CacheCore*>(this)->Row(group, slot);
+  }
+  TokenId* TailTokens(int32_t slot) {
+    return tail_tokens_.data() + static_cast<size_t>(slot) * static_cast<size_t>(unit_);
+  }
+  MatchRules Rules() const;
+  void PinMatch(State& state, int32_t slot, const MatchResult& match);
+  void PinPage(int32_t group, PageId page);
+  void ReleasePage(int32_t group, PageId page);
+  void Park(int32_t group, PageId page);
+  void MoveTip(State& state, NodeId tip, int32_t units);
+  int32_t group_count() const { return static_cast<int32_t>(groups_.size()); }
+
+  // cache_core_reserve.cc
+  struct Need {
+    std::array<int64_t, kMaxGroups> pages{};
+    // Of those, copies that could be avoided by taking the page out of the index: its only holder
+    // is the sequence that wants to write.
+    std::array<int64_t, kMaxGroups> avoidable{};
+  };
+  absl::Status AddNeed(const State& state, int32_t slot, int32_t count, Need* need);
+  void SubtractLastForks(Need* need);
+  bool Writable(int32_t group, PageId page) const;
+  bool TailMustBeCopied(int32_t group, const State& state, int32_t slot) const;
+  absl::Status DataLoss(const State& state) const;
+  absl::Status NeverFits(const State& state, int32_t group, int64_t pages, int64_t length) const;
+  void TakePages(const Sequence& sequence, int32_t count, Need* shortage);
+  void TakeFrom(int32_t group, std::span<PageId> out);
+  void PlanCopy(int32_t group, const Sequence& sequence, PageId* tail);
+
+  // cache_core_commit.cc
+  void CommitOne(const Sequence& sequence, std::span<const TokenId> tokens);
+  void IndexTokens(State& state, int32_t slot, std::span<const TokenId> tokens);
+  bool IndexUnit(State& state, int32_t slot, const TokenId* tokens, int32_t units);
+  void ReleasePastWindow(State& state, int32_t slot);
+  void TruncateChain(State& state, int32_t slot, int32_t length);
+
+  // cache_core_plan.cc
+  void Hold(int32_t group, PageId page);
+  void Unhold(int32_t group, PageId page);
+  void CancelCopyTo(int32_t group, PageId page);
+  void FailCopies(const PlanRecord& plan);
+  void FailTarget(const CopyRecord& record);
+  void UnindexSubtree(NodeId node);
+  void UnindexEverything();
+  void DetachAllPages(NodeId node);
+
+  // cache_core_validate.cc
+  absl::Status ValidateGroup(int32_t group) const;
+  absl::Status ValidateSequence(int32_t slot, std::vector<uint32_t>* pins) const;
+  absl::Status ValidateHolds(int32_t group) const;
+
+  Options options_;
+  int32_t unit_ = 0;           // tokens of an index node: the smallest tokens_per_page
+  int32_t aligned_units_ = 1;  // least common multiple of the groups' pages, in units
+  bool uniform_ = true;        // all groups have the same tokens_per_page
+  std::vector<Group> groups_;
+  PrefixIndex index_;
+
+  HugeArray<State> states_;
+  HugeArray<TokenId> tail_tokens_;  // [max_sequences][unit] tokens of the unfinished unit
+  std::vector<int32_t> free_slots_;
+  int32_t sequence_count_ = 0;
+
+  std::vector<CopyRecord> pending_;                       // planned, not yet taken
+  std::vector<std::unique_ptr<PlanRecord>> outstanding_;  // taken, not yet retired; by ticket
+  std::vector<std::unique_ptr<PlanRecord>> spare_plans_;
+  uint64_t last_ticket_ = 0;
+  uint64_t last_batch_ = 0;
+  std::vector<std::pair<int32_t, PageId>> shared_tails_;  // scratch of ReserveAll
+  std::vector<NodeId> subtree_;                           // scratch of FailTarget
+
+  // Counters of Stats.
+  int64_t tokens_looked_up_ = 0;
+  int64_t tokens_hit_ = 0;
+  MissTokens missed_;
+  int64_t commits_not_indexed_ = 0;
+  int64_t out_of_room_ = 0;
+  int64_t copies_failed_ = 0;
+};
+
+}  // namespace quire
+
+#endif  // QUIRE_LIB_CACHE_CORE_H_

@@ -1,0 +1,158 @@
+// Commit and Truncate: a sequence's tokens become certain, or are forgotten.
+
+#include <algorithm>
+#include <numeric>
+
+#include "absl/strings/str_cat.h"
+#include "lib/cache_core.h"
+#include "lib/check.h"
+
+namespace quire {
+
+absl::Status CacheCore::CommitAll(std::span<Sequence* const> sequences,
+                                  std::span<const TokenId> tokens,
+                                  std::span<const int32_t> counts) {
+  QUIRE_CHECK(sequences.size() == counts.size(), "one count for each sequence");
+  const uint64_t batch = ++last_batch_;
+  int64_t total = 0;
+  // Everything that can be refused is looked at before the first sequence changes.
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    State& state = StateOf(*sequences[i]);
+    QUIRE_CHECK(state.batch != batch, "the same sequence twice in one batch");
+    state.batch = batch;
+    QUIRE_CHECK(counts[i] >= 0 && counts[i] <= state.capacity - state.length,
+                "commit past capacity: Reserve first, and again after Fork or Truncate");
+    QUIRE_CHECK(counts[i] == 0 || state.untaken_copies == 0,
+                "commit before TakePlan: a copy planned for this sequence was not handed over");
+    total += counts[i];
+    if (state.length > state.valid_length) return DataLoss(state);
+  }
+  QUIRE_CHECK(total == static_cast<int64_t>(tokens.size()), "counts must add up to the tokens");
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const auto count = static_cast<size_t>(counts[i]);
+    CommitOne(*sequences[i], tokens.first(count));
+    tokens = tokens.subspan(count);
+  }
+  return absl::OkStatus();
+}
+
+void CacheCore::CommitOne(const Sequence& sequence, std::span<const TokenId> tokens) {
+  State& state = states_[static_cast<size_t>(sequence.slot_)];
+  if (state.chain_whole) IndexTokens(state, sequence.slot_, tokens);
+  state.length += static_cast<int32_t>(tokens.size());
+  // After indexing: a page that leaves the window in this very step is cached, not freed.
+  ReleasePastWindow(state, sequence.slot_);
+}
+
+void CacheCore::IndexTokens(State& state, int32_t slot, std::span<const TokenId> tokens) {
+  TokenId* tail = TailTokens(slot);
+  int32_t position = state.length;
+  while (!tokens.empty()) {
+    const int32_t offset = position % unit_;
+    const auto take = std::min(tokens.size(), static_cast<size_t>(unit_ - offset));
+    const TokenId* unit_tokens = tokens.data();
+    if (take < static_cast<size_t>(unit_)) {
+      std::copy_n(tokens.data(), take, tail + offset);
+      unit_tokens = tail;
+    }
+    tokens = tokens.subspan(take);
+    position += static_cast<int32_t>(take);
+    if (position % unit_ != 0) return;
+    if (!IndexUnit(state, slot, unit_tokens, position / unit_)) {
+      state.chain_whole = false;  // what follows cannot be found without this unit
+      return;
+    }
+  }
+}
+
+bool CacheCore::IndexUnit(State& state, int32_t slot, const TokenId* tokens, int32_t units) {
+  if (!index_.indexed(state.tip)) return false;
+  const NodeId node = index_.Insert(state.tip, tokens);
+  if (node == kNoNode) {
+    ++commits_not_indexed_;
+    return false;
+  }
+  MoveTip(state, node, units);
+  for (int32_t g = 0; g < group_count(); ++g) {
+    const int32_t units_per_page = groups_[g].units_per_page;
+    if (units_per_page > 1 && units % units_per_page != 0) continue;
+    // If the same tokens are indexed already, this page joins them as the youngest duplicate.
+    const PageId page = Row(g, slot)[units / units_per_page - 1];
+    index_.Attach(node, g, page);
+  }
+  return true;
+}
+
+// Only this sequence's reference goes: others, and the index, may keep the page.
+void CacheCore::ReleasePastWindow(State& state, int32_t slot) {
+  for (int32_t g = 0; g < group_count(); ++g) {
+    const GroupOptions& options = groups_[g].options;
+    if (options.lookback_tokens == kAllTokens) continue;
+    const int64_t horizon =
+        static_cast<int64_t>(state.length) - options.lookback_tokens - options_.max_rollback_tokens;
+    if (horizon <= 0) continue;
+    const auto first = static_cast<int32_t>(horizon / options.tokens_per_page);
+    Extent& extent = state.extents[g];
+    PageId* row = Row(g, slot);
+    for (; extent.first_page < first; ++extent.first_page) {
+      ReleasePage(g, std::exchange(row[extent.first_page], kNoPage));
+    }
+  }
+}
+
+absl::Status CacheCore::Truncate(const Sequence& sequence, int32_t length) {
+  State& state = StateOf(sequence);
+  if (length < 0 || length > state.length) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "cannot truncate to ", length, " tokens; it must be 0 to length(), ", state.length));
+  }
+  for (int32_t g = 0; g < group_count(); ++g) {
+    const GroupOptions& options = groups_[g].options;
+    const int32_t needed =
+        options.lookback_tokens == 0 && length % options.tokens_per_page == 0
+            ? INT32_MAX  // nothing: the next token begins a page and looks at no other
+            : std::max(0, length - options.lookback_tokens) / options.tokens_per_page;
+    if (state.extents[g].first_page > needed) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "cannot truncate from ", state.length, " to ", length, " tokens: group ", g,
+          " has given back pages that position needs; raise Options.max_rollback_tokens"));
+    }
+  }
+  for (int32_t g = 0; g < group_count(); ++g) {
+    const int32_t tokens_per_page = groups_[g].options.tokens_per_page;
+    const auto keep = static_cast<int32_t>((static_cast<int64_t>(length) + tokens_per_page - 1) /
+                                           tokens_per_page);
+    Extent& extent = state.extents[g];
+    const PageId* row = Row(g, sequence.slot_);
+    for (int32_t p = extent.page_count - 1; p >= std::max(keep, extent.first_page); --p) {
+      ReleasePage(g, row[p]);
+    }
+    extent.page_count = std::min(extent.page_count, keep);
+    extent.first_page = std::min(extent.first_page, extent.page_count);
+  }
+  TruncateChain(state, sequence.slot_, length);
+  state.length = state.capacity = length;
+  state.hit_tokens = std::min(state.hit_tokens, length);
+  if (length <= state.valid_length) state.valid_length = kAllValid;
+  return absl::OkStatus();
+}
+
+// Walks the tip back to the last whole unit below `length`, and recovers the tokens of the unit
+// that is now unfinished: they stand in its node.
+void CacheCore::TruncateChain(State& state, int32_t slot, int32_t length) {
+  const int32_t units = length / unit_;
+  const int32_t rest = length % unit_;
+  NodeId node = state.tip;
+  NodeId cut = kNoNode;
+  for (int32_t depth = state.tip_units; depth > units; --depth) {
+    cut = node;
+    node = index_.parent(node);
+  }
+  const bool same_unit = state.chain_whole && state.length / unit_ == units;
+  if (cut != kNoNode) std::copy_n(index_.tokens(cut), rest, TailTokens(slot));
+  const bool tokens_known = rest == 0 || cut != kNoNode || same_unit;
+  MoveTip(state, node, std::min(state.tip_units, units));
+  state.chain_whole = state.write_cache && state.tip_units == units && tokens_known;
+}
+
+}  // namespace quire

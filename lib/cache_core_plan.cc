@@ -1,0 +1,190 @@
+// Plans: handing copies over, retiring them, and what a failed copy does to pages that others
+// already share.
+
+#include <algorithm>
+
+#include "lib/cache_core.h"
+#include "lib/check.h"
+
+namespace quire {
+
+Plan CacheCore::TakePlan() {
+  if (pending_.empty()) return {};
+  std::unique_ptr<PlanRecord> plan;
+  if (spare_plans_.empty()) {
+    plan = std::make_unique<PlanRecord>();
+    plan->records.reserve(pending_.capacity());
+    plan->copies.reserve(pending_.capacity());
+  } else {
+    plan = std::move(spare_plans_.back());
+    spare_plans_.pop_back();
+  }
+  plan->ticket = Ticket{++last_ticket_};
+  plan->records.swap(pending_);
+  for (const CopyRecord& record : plan->records) {
+    plan->copies.push_back(record.copy);
+    State& owner = states_[static_cast<size_t>(record.owner)];
+    if (owner.alive && owner.generation == record.owner_generation) owner.untaken_copies = 0;
+  }
+  const Plan result{plan->ticket, plan->copies};
+  outstanding_.push_back(std::move(plan));
+  return result;
+}
+
+void CacheCore::Retire(Ticket ticket, bool failed) {
+  if (ticket == kNoTicket) return;
+  QUIRE_CHECK(!outstanding_.empty() && outstanding_.front()->ticket == ticket,
+              "tickets retire once each, in the order they were taken");
+  std::unique_ptr<PlanRecord> plan = std::move(outstanding_.front());
+  outstanding_.erase(outstanding_.begin());
+  if (failed) FailCopies(*plan);
+  for (const CopyRecord& record : plan->records) {
+    const auto group = static_cast<int32_t>(record.copy.group);
+    Unhold(group, record.copy.from_page);
+    Unhold(group, record.copy.to_page);
+  }
+  plan->records.clear();
+  plan->copies.clear();
+  spare_plans_.push_back(std::move(plan));
+}
+
+void CacheCore::Hold(int32_t group, PageId page) {
+  Group& g = groups_[group];
+  uint16_t& holds = g.holds[static_cast<size_t>(page)];
+  QUIRE_CHECK(holds < UINT16_MAX, "too many outstanding copies of one page: Retire plans");
+  ++holds;
+  ++g.held;
+}
+
+void CacheCore::Unhold(int32_t group, PageId page) {
+  Group& g = groups_[group];
+  uint16_t& holds = g.holds[static_cast<size_t>(page)];
+  QUIRE_CHECK(holds > 0, "a page was released from a plan twice");
+  --holds;
+  --g.held;
+  if (holds == 0 && g.allocator.refs(page) == 0) Park(group, page);
+}
+
+// The target has lost its last reference. If its copy was not handed over yet, forget it; once it
+// was, a device may be writing, and the page stays held until Retire.
+void CacheCore::CancelCopyTo(int32_t group, PageId page) {
+  const auto it = std::find_if(pending_.begin(), pending_.end(), [&](const CopyRecord& record) {
+    return static_cast<int32_t>(record.copy.group) == group && record.copy.to_page == page;
+  });
+  if (it == pending_.end()) return;
+  const CopyRecord record = *it;
+  pending_.erase(it);
+  State& owner = states_[static_cast<size_t>(record.owner)];
+  if (owner.alive && owner.generation == record.owner_generation) --owner.untaken_copies;
+  --groups_[group].copies;
+  // The caller parks the target itself.
+  --groups_[group].holds[static_cast<size_t>(page)];
+  --groups_[group].held;
+  Unhold(group, record.copy.from_page);
+}
+
+// A copy failed: its target never holds what its key or its sequences say, and neither does
+// anything computed on top of it or copied from it.
+void CacheCore::FailCopies(const PlanRecord& plan) {
+  for (const CopyRecord& failed : plan.records) {
+    std::vector<CopyRecord> tainted = {failed};
+    for (size_t i = 0; i < tainted.size(); ++i) {
+      const CopyRecord record = tainted[i];
+      ++copies_failed_;
+      FailTarget(record);
+      // Copies of the bad page, in plans that run after this one.
+      const auto follow = [&](const CopyRecord& later) {
+        if (later.copy.group == record.copy.group && later.copy.from_page == record.copy.to_page) {
+          tainted.push_back(later);
+        }
+      };
+      for (const auto& later_plan : outstanding_) {
+        std::for_each(later_plan->records.begin(), later_plan->records.end(), follow);
+      }
+      std::for_each(pending_.begin(), pending_.end(), follow);
+    }
+  }
+}
+
+void CacheCore::FailTarget(const CopyRecord& record) {
+  const auto group = static_cast<int32_t>(record.copy.group);
+  const PageId page = record.copy.to_page;
+  subtree_.clear();
+  if (index_.keyed(group, page)) UnindexSubtree(index_.node_of(group, page));
+  // With one page size, whatever was indexed on top of the page hangs below the page's own node.
+  // With several, smaller pages may have been indexed before the copied one was full, and nothing
+  // names them: give up the index rather than trust one of them.
+  if (!uniform_) UnindexEverything();
+
+  const int32_t logical = record.page_start / groups_[group].options.tokens_per_page;
+  for (int32_t slot = 0; slot < options_.max_sequences; ++slot) {
+    State& state = states_[static_cast<size_t>(slot)];
+    if (!state.alive || state.length <= record.page_start) continue;
+    const Extent& extent = state.extents[group];
+    const bool holds = logical >= extent.first_page && logical < extent.page_count &&
+                       Row(group, slot)[logical] == page;
+    // Its window may have moved past the page; what it computed since is no better.
+    const bool moved_past = logical < extent.first_page && slot == record.owner &&
+                            state.generation == record.owner_generation;
+    const bool built_on = std::find(subtree_.begin(), subtree_.end(), state.tip) != subtree_.end();
+    if (holds || moved_past || built_on) {
+      state.valid_length = std::min(state.valid_length, record.page_start);
+    }
+  }
+}
+
+// `node` and everything below it can no longer be found, and no page keeps a key there. The nodes
+// that sequences stand on stay as unindexed shells; all are listed in subtree_.
+void CacheCore::UnindexSubtree(NodeId node) {
+  subtree_.push_back(node);
+  for (size_t i = 0; i < subtree_.size(); ++i) {
+    index_.Pin(subtree_[i]);
+    for (NodeId child = index_.newest_child(subtree_[i]); child != kNoNode;
+         child = index_.older_sibling(child)) {
+      subtree_.push_back(child);
+    }
+  }
+  for (const NodeId id : subtree_) {
+    index_.Unindex(id);
+    DetachAllPages(id);
+  }
+  for (size_t i = subtree_.size(); i-- > 0;) index_.Unpin(subtree_[i]);
+}
+
+void CacheCore::DetachAllPages(NodeId node) {
+  for (int32_t g = 0; g < group_count(); ++g) {
+    Group& group = groups_[g];
+    for (PageId page = index_.page(node, g); page != kNoPage; page = index_.page(node, g)) {
+      index_.Detach(g, page);
+      if (group.allocator.refs(page) != 0 || group.holds[static_cast<size_t>(page)] != 0) continue;
+      group.cached->Erase(page);
+      group.allocator.Free(page);
+    }
+  }
+}
+
+void CacheCore::UnindexEverything() {
+  for (int32_t g = 0; g < group_count(); ++g) {
+    for (int32_t p = 0; p < groups_[g].options.page_count; ++p) {
+      const PageId page{p};
+      if (!index_.keyed(g, page)) continue;
+      const NodeId node = index_.node_of(g, page);
+      index_.Pin(node);
+      index_.Unindex(node);
+      DetachAllPages(node);
+      index_.Unpin(node);
+    }
+  }
+  // Nodes without a page, on which sequences stand or which lead to nodes that went.
+  for (int32_t slot = 0; slot < options_.max_sequences; ++slot) {
+    if (!states_[static_cast<size_t>(slot)].alive) continue;
+    for (NodeId node = states_[static_cast<size_t>(slot)].tip; index_.parent(node) != kNoNode;
+         node = index_.parent(node)) {
+      index_.Unindex(node);
+    }
+  }
+}
+
+void CacheCore::ClearCached() { UnindexEverything(); }
+
+}  // namespace quire

@@ -1,0 +1,201 @@
+// Reserve: from "how many tokens" to pages and copies. First the exact need, then the taking; the
+// second half cannot fail.
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "lib/cache_core.h"
+#include "lib/check.h"
+
+namespace quire {
+
+namespace {
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+}  // namespace
+
+absl::Status CacheCore::ReserveAll(std::span<Sequence* const> sequences,
+                                   std::span<const int32_t> counts) {
+  QUIRE_CHECK(sequences.size() == counts.size(), "one count for each sequence");
+  const uint64_t batch = ++last_batch_;
+  Need need;
+  bool take = false;
+  shared_tails_.clear();
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    State& state = StateOf(*sequences[i]);
+    QUIRE_CHECK(state.batch != batch, "the same sequence twice in one batch");
+    state.batch = batch;
+    if (state.length > state.valid_length) return DataLoss(state);
+    // The common step: the page at hand has room and is writable.
+    if (counts[i] >= 0 && counts[i] <= state.capacity - state.length) continue;
+    take = true;
+    if (absl::Status status = AddNeed(state, sequences[i]->slot_, counts[i], &need); !status.ok()) {
+      return status;
+    }
+  }
+  if (!take) return absl::OkStatus();
+  if (!shared_tails_.empty()) SubtractLastForks(&need);
+  Need shortage;
+  for (int32_t g = 0; g < group_count(); ++g) {
+    const int64_t room = groups_[g].allocator.free_count() + groups_[g].cached->size();
+    shortage.avoidable[g] = std::max<int64_t>(0, need.pages[g] - room);
+    if (shortage.avoidable[g] > need.avoidable[g]) {
+      ++out_of_room_;
+      return absl::Status(absl::StatusCode::kResourceExhausted, "");
+    }
+  }
+  for (size_t i = 0; i < sequences.size(); ++i) TakePages(*sequences[i], counts[i], &shortage);
+  return absl::OkStatus();
+}
+
+absl::Status CacheCore::AddNeed(const State& state, int32_t slot, int32_t count, Need* need) {
+  if (count < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot reserve ", count, " tokens; the count must be at least 0"));
+  }
+  const int64_t end = static_cast<int64_t>(state.length) + count;
+  if (end > options_.max_sequence_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("the sequence would have ", end,
+                                                   " tokens; max_sequence_tokens is ",
+                                                   options_.max_sequence_tokens));
+  }
+  for (int32_t g = 0; g < group_count(); ++g) {
+    const Extent& extent = state.extents[g];
+    const int64_t pages = CeilDiv(end, groups_[g].options.tokens_per_page);
+    if (pages - extent.first_page > groups_[g].options.page_count) {
+      return NeverFits(state, g, pages - extent.first_page, end);
+    }
+    need->pages[g] += std::max<int64_t>(0, pages - extent.page_count);
+    if (!TailMustBeCopied(g, state, slot)) continue;
+    ++need->pages[g];
+    const PageId tail = Row(g, slot)[state.length / groups_[g].options.tokens_per_page];
+    if (!index_.keyed(g, tail)) {
+      shared_tails_.emplace_back(g, tail);
+    } else if (groups_[g].allocator.refs(tail) == 1) {
+      ++need->avoidable[g];
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Forks copy a shared tail one after the other, and the last holder finds itself alone and writes
+// in place. So where all holders of an unindexed tail are in the batch, one copy less is needed.
+void CacheCore::SubtractLastForks(Need* need) {
+  std::sort(shared_tails_.begin(), shared_tails_.end());
+  for (size_t i = 0; i < shared_tails_.size();) {
+    size_t end = i;
+    while (end < shared_tails_.size() && shared_tails_[end] == shared_tails_[i]) ++end;
+    const auto [group, page] = shared_tails_[i];
+    if (static_cast<int32_t>(end - i) == groups_[group].allocator.refs(page)) --need->pages[group];
+    i = end;
+  }
+}
+
+bool CacheCore::Writable(int32_t group, PageId page) const {
+  return groups_[group].allocator.refs(page) == 1 && !index_.keyed(group, page);
+}
+
+bool CacheCore::TailMustBeCopied(int32_t group, const State& state, int32_t slot) const {
+  const int32_t tokens_per_page = groups_[group].options.tokens_per_page;
+  if (state.length % tokens_per_page == 0) return false;
+  return !Writable(group, Row(group, slot)[state.length / tokens_per_page]);
+}
+
+absl::Status CacheCore::DataLoss(const State& state) const {
+  return absl::DataLossError(absl::StrCat(
+      "a page copy this sequence depends on failed; its first ", state.valid_length, " of ",
+      state.length, " tokens are good: Truncate to that or drop the sequence"));
+}
+
+absl::Status CacheCore::NeverFits(const State& state, int32_t group, int64_t pages,
+                                  int64_t length) const {
+  return absl::InvalidArgumentError(absl::StrCat(
+      "growing from ", state.length, " to ", length, " tokens needs ", pages, " pages of group ",
+      group, " at one time; its pool has ", groups_[group].options.page_count, " (groups[", group,
+      "].page_count): it can never fit"));
+}
+
+void CacheCore::TakePages(const Sequence& sequence, int32_t count, Need* shortage) {
+  State& state = StateOf(sequence);
+  const int32_t end = state.length + count;
+  if (end <= state.capacity) return;
+  int32_t capacity = INT32_MAX;
+  for (int32_t g = 0; g < group_count(); ++g) {
+    const int32_t tokens_per_page = groups_[g].options.tokens_per_page;
+    PageId* row = Row(g, sequence.slot_);
+    Extent& extent = state.extents[g];
+    if (TailMustBeCopied(g, state, sequence.slot_)) {
+      PageId& tail = row[state.length / tokens_per_page];
+      if (shortage->avoidable[g] > 0 && groups_[g].allocator.refs(tail) == 1 &&
+          index_.keyed(g, tail)) {
+        // The pool has no page for the copy, and this sequence alone holds the page. Giving up one
+        // cached page beats refusing a request that fits: a pool filled by one request would
+        // otherwise wait for ever because of an accidental match.
+        index_.Detach(g, tail);
+        --shortage->avoidable[g];
+      } else {
+        PlanCopy(g, sequence, &tail);
+      }
+    }
+    const auto pages = static_cast<int32_t>(CeilDiv(end, tokens_per_page));
+    if (pages > extent.page_count) {
+      TakeFrom(g, {row + extent.page_count, row + pages});
+      extent.page_count = pages;
+    }
+    const int64_t room = static_cast<int64_t>(extent.page_count) * tokens_per_page;
+    capacity = static_cast<int32_t>(std::min<int64_t>(capacity, room));
+  }
+  state.capacity = std::min(capacity, options_.max_sequence_tokens);
+}
+
+// Free pages first, then cached ones in the reclaimer's order. REQUIRES that there are enough.
+void CacheCore::TakeFrom(int32_t group, std::span<PageId> out) {
+  Group& g = groups_[group];
+  while (g.allocator.free_count() < static_cast<int32_t>(out.size())) {
+    const PageId victim = g.cached->Take();
+    index_.Detach(group, victim);
+    g.allocator.Free(victim);
+    ++g.evictions;
+  }
+  const absl::Status status = g.allocator.Allocate(out);
+  QUIRE_CHECK(status.ok(), "the need of a batch was computed wrongly");
+}
+
+// Replaces *tail, which may not be written, by a page of the sequence's own and plans the copy.
+void CacheCore::PlanCopy(int32_t group, const Sequence& sequence, PageId* tail) {
+  Group& g = groups_[group];
+  State& state = StateOf(sequence);
+  const int32_t tokens_per_page = g.options.tokens_per_page;
+  const int32_t page_start = state.length / tokens_per_page * tokens_per_page;
+  const int32_t token_count = state.length - page_start;
+  PageId source = *tail;
+  if (g.held > 0 && g.holds[static_cast<size_t>(source)] > 0) {
+    // The shared tail is itself the target of a copy of this very plan, whose copies may run in any
+    // order: copy from where that one copies.
+    for (const CopyRecord& record : pending_) {
+      if (static_cast<int32_t>(record.copy.group) != group || record.copy.to_page != source)
+        continue;
+      QUIRE_CHECK(token_count <= record.copy.token_count,
+                  "tokens were committed before the plan that copies their page was taken");
+      source = record.copy.from_page;
+      break;
+    }
+  }
+  PageId target;
+  TakeFrom(group, {&target, 1});
+  pending_.push_back({.copy = {.group = GroupId{group},
+                               .from_tier = Tier::kDevice,
+                               .to_tier = Tier::kDevice,
+                               .from_page = source,
+                               .to_page = target,
+                               .token_count = token_count},
+                      .page_start = page_start,
+                      .owner = sequence.slot_,
+                      .owner_generation = state.generation});
+  Hold(group, source);
+  Hold(group, target);
+  ++g.copies;
+  ++state.untaken_copies;
+  ReleasePage(group, std::exchange(*tail, target));
+}
+
+}  // namespace quire

@@ -1,0 +1,183 @@
+// PrefixIndex: which pages hold the K/V of which token prefix.
+//
+// A tree. Each node stands for one unit of tokens (unit = the smallest tokens_per_page) after a
+// given parent; its path to the root is a whole prefix, and the root is a namespace. A key plus a
+// page's own tokens would be no proof (two prefixes with equal keys give a wrong hit one page
+// later), so a hit needs equal tokens AND the parent node that was matched one step before. The
+// hash table only finds the candidate.
+//
+// Pages hang on nodes, one list per group: a page of k units hangs on the node of its last unit.
+// The list is a ring in order of age, because two sequences may compute the same tokens before
+// either could have shared; a hit takes the oldest.
+//
+// A node's life: `uses` counts its pages, its children and the sequences that stand on it (pins).
+// With windows a parent's page goes before its child's, so a node without a page stays as long as
+// something needs the way through it. At zero uses it is given back at once, and so upwards. A node
+// that was unindexed (failed copy, ClearCached) can no longer be found and only waits for that.
+//
+// Memory: a node is 32 + 4 * groups bytes and its tokens 4 * unit; the table 12 bytes a node; a
+// page 12 bytes. All fixed at creation: no heap allocation afterwards, namespaces apart.
+
+#ifndef QUIRE_LIB_PREFIX_INDEX_H_
+#define QUIRE_LIB_PREFIX_INDEX_H_
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "lib/hash.h"
+#include "lib/huge_memory.h"
+#include "quire/types.h"
+
+namespace quire {
+
+enum class NodeId : uint32_t {};
+inline constexpr NodeId kDefaultRoot{0};  // the empty namespace; never dies
+inline constexpr NodeId kNoNode{UINT32_MAX};
+
+// One group as the index sees it.
+struct IndexGroup {
+  int32_t page_count;
+  int32_t units_per_page;
+};
+
+class PrefixIndex {
+ public:
+  PrefixIndex() = default;
+
+  // kResourceExhausted if there is no memory. max_nodes does not count namespace roots' first one.
+  absl::Status Init(int32_t unit, std::span<const IndexGroup> groups, int32_t max_nodes,
+                    uint64_t seed);
+
+  // --- Namespaces ---
+  // The root of a namespace; kNoNode if nothing was ever indexed there.
+  NodeId FindRoot(const std::string& name) const;
+  // The same, made if needed; kNoNode if nodes have run out.
+  NodeId InternRoot(const std::string& name);
+
+  // --- Finding ---
+  // Keys of `count` consecutive units below a parent with `parent_key`, and a prefetch of where
+  // they would stand. A walk asks for a batch at a time, so that its cache misses overlap.
+  void HashUnits(uint64_t parent_key, const TokenId* tokens, int32_t count, uint64_t* keys) const;
+  // The first node that may be `key`'s (kNoNode if none), its lines prefetched. Not yet a hit.
+  NodeId Candidate(uint64_t key) const;
+  // The child of `parent` with exactly these tokens, or kNoNode. `candidate` is Candidate(key).
+  NodeId Confirm(NodeId candidate, NodeId parent, uint64_t key, const TokenId* tokens) const {
+    if (candidate == kNoNode) return kNoNode;
+    if (IsChild(candidate, parent, tokens)) return candidate;
+    return FindChild(parent, key, tokens);
+  }
+  NodeId FindChild(NodeId parent, uint64_t key, const TokenId* tokens) const;
+
+  // --- Growing ---
+  // The child of `parent` with these tokens, found or made; kNoNode if nodes have run out.
+  // REQUIRES indexed(parent).
+  NodeId Insert(NodeId parent, const TokenId* tokens);
+  void Attach(NodeId node, int32_t group, PageId page);  // as the youngest of its ring
+  void Detach(int32_t group, PageId page);               // may end the node, and its parents
+  void Pin(NodeId node) { ++At(node).uses; }
+  void Unpin(NodeId node) { Drop(node); }
+
+  // Takes the node out of the table and out of its parent's children: it can no longer be found.
+  void Unindex(NodeId node);
+
+  // --- Reading ---
+  bool keyed(int32_t group, PageId page) const { return KeyOf(group, page).node != kNoNode; }
+  NodeId node_of(int32_t group, PageId page) const { return KeyOf(group, page).node; }
+  PageId page(NodeId node, int32_t group) const { return PagesOf(node)[group]; }
+  PageId next_duplicate(int32_t group, PageId page) const { return KeyOf(group, page).next; }
+  uint64_t key(NodeId node) const { return At(node).key; }
+  NodeId parent(NodeId node) const { return At(node).parent; }
+  int32_t depth(NodeId node) const { return At(node).depth; }  // units from the root
+  bool indexed(NodeId node) const { return At(node).indexed != 0; }
+  NodeId newest_child(NodeId node) const { return At(node).first_child; }
+  NodeId older_sibling(NodeId node) const { return At(node).next_sibling; }
+  const TokenId* tokens(NodeId node) const {
+    return &tokens_[static_cast<size_t>(node) * static_cast<size_t>(unit_)];
+  }
+  int32_t node_count() const { return node_count_; }  // roots of named namespaces included
+  int32_t root_count() const { return static_cast<int32_t>(root_names_.size()); }
+  int64_t bytes() const;
+
+  void PrefetchKey(int32_t group, PageId page) const {
+    __builtin_prefetch(&keys_[group][static_cast<size_t>(page)]);
+  }
+
+  // Every invariant of the tree, the table and the rings; pins[node] is what sequences say they
+  // hold. O(nodes + pages).
+  absl::Status Validate(std::span<const uint32_t> pins) const;
+  size_t node_capacity() const { return node_limit_; }
+
+ private:
+  struct Node {  // followed by one PageId per group: the oldest page of its ring, or kNoPage
+    uint64_t key;
+    NodeId parent;
+    NodeId first_child;  // the newest; children are a doubly linked list
+    NodeId next_sibling;
+    NodeId prev_sibling;
+    int32_t depth;
+    uint32_t uses : 31;
+    uint32_t indexed : 1;
+  };
+  struct PageKey {
+    NodeId node;  // kNoNode: not in the index
+    PageId next;  // ring of pages with one key
+    PageId prev;
+  };
+
+  // A slot of the table: tag in the high half, node in the low half; 0 is empty (node 0 is a root
+  // and never in the table). The tag alone says where the slot belongs, so that erasing never has
+  // to look at a node.
+  static uint32_t Tag(uint64_t key) { return static_cast<uint32_t>(key >> 32); }
+  size_t Home(uint32_t tag) const {
+    return static_cast<size_t>((static_cast<uint64_t>(tag) * slot_count_) >> 32);
+  }
+  size_t NextSlot(size_t i) const { return i + 1 == slot_count_ ? 0 : i + 1; }
+
+  Node& At(NodeId id) {
+    return *reinterpret_cast<Node*>(nodes_.data() + static_cast<size_t>(id) * node_words_);
+  }
+  const Node& At(NodeId id) const {
+    return *reinterpret_cast<const Node*>(nodes_.data() + static_cast<size_t>(id) * node_words_);
+  }
+  PageId* PagesOf(NodeId id) { return reinterpret_cast<PageId*>(&At(id) + 1); }
+  const PageId* PagesOf(NodeId id) const { return reinterpret_cast<const PageId*>(&At(id) + 1); }
+  PageKey& KeyOf(int32_t group, PageId page) { return keys_[group][static_cast<size_t>(page)]; }
+  const PageKey& KeyOf(int32_t group, PageId page) const {
+    return keys_[group][static_cast<size_t>(page)];
+  }
+
+  bool IsChild(NodeId node, NodeId parent, const TokenId* tokens) const;
+  NodeId NewNode(NodeId parent, uint64_t key, int32_t depth);
+  void Drop(NodeId node);  // one use less; ends nodes upwards while they have none
+  void InsertSlot(uint64_t key, NodeId node);
+  void EraseSlot(uint64_t key, NodeId node);
+  void UnlinkFromParent(NodeId node);
+  absl::Status ValidateNode(NodeId node) const;
+  absl::Status ValidateUses(std::span<const uint32_t> pins) const;
+  absl::Status ValidateRings() const;
+
+  int32_t unit_ = 0;
+  uint64_t seed_ = 0;
+  size_t node_words_ = 0;       // uint64_t words of a node record
+  size_t node_limit_ = 0;       // node ids are below this
+  size_t node_fresh_ = 0;       // ids never used begin here
+  NodeId node_free_ = kNoNode;  // given back, linked by next_sibling
+  int32_t node_count_ = 0;
+  uint64_t slot_count_ = 0;
+  HugeArray<uint64_t> nodes_;
+  HugeArray<TokenId> tokens_;
+  HugeArray<uint64_t> slots_;
+  std::vector<HugeArray<PageKey>> keys_;  // [group][page]
+  std::vector<IndexGroup> groups_;
+  absl::flat_hash_map<std::string, NodeId> roots_;       // never iterated
+  absl::flat_hash_map<NodeId, std::string> root_names_;  // never iterated
+};
+
+}  // namespace quire
+
+#endif  // QUIRE_LIB_PREFIX_INDEX_H_

@@ -1,0 +1,245 @@
+#include "kernels/schedule.h"
+
+#include <algorithm>
+#include <cstdint>
+
+namespace quire {
+namespace {
+
+// Cost of one tile, in units of one query row's arithmetic on it. Reading the tile costs about as
+// much as four rows: up to there decode is bound by memory, and rows are free.
+constexpr int64_t kReadCost = 4;
+
+// Below this much work for each worker, starting one more costs more than it saves.
+constexpr int64_t kMinWorkerCost = 64;
+
+// An item smaller than this part of a worker's share is not cut in kBatchInvariant: rounding the
+// cut to its border unbalances the work by a sixteenth at most, and it needs no partials.
+constexpr int64_t kUncutPart = 8;
+
+constexpr int64_t RoundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+
+int64_t TileCost(const WorkShape& shape, int32_t row, int32_t query_tile) {
+  return kReadCost + int64_t{QueriesOfItem(shape, row, query_tile)} * shape.group;
+}
+
+int64_t ItemCost(const WorkShape& shape, int32_t row, int32_t query_tile) {
+  const TileRange tiles = TilesOfItem(shape, row, query_tile);
+  return (tiles.end - tiles.begin) * TileCost(shape, row, query_tile);
+}
+
+// One KV head of a row.
+int64_t HeadCost(const WorkShape& shape, int32_t row) {
+  int64_t cost = 0;
+  for (int32_t t = 0; t < QueryTilesOfRow(shape, row); ++t) cost += ItemCost(shape, row, t);
+  return cost;
+}
+
+// The first item at or after (row, kv_head 0), skipping rows without queries.
+WorkStart FirstItemFrom(const WorkShape& shape, int32_t row) {
+  while (row < shape.batch && QueryTilesOfRow(shape, row) == 0) ++row;
+  if (row >= shape.batch) return {shape.batch, 0, 0, 0};
+  return {row, 0, 0, TilesOfItem(shape, row, 0).begin};
+}
+
+WorkStart NextItem(const WorkShape& shape, const WorkStart& at) {
+  int32_t kv_head = at.kv_head;
+  int32_t query_tile = at.query_tile + 1;
+  if (query_tile == QueryTilesOfRow(shape, at.row)) {
+    query_tile = 0;
+    ++kv_head;
+  }
+  if (kv_head == shape.kv_heads) return FirstItemFrom(shape, at.row + 1);
+  return {at.row, kv_head, query_tile, TilesOfItem(shape, at.row, query_tile).begin};
+}
+
+bool SameItem(const WorkStart& a, const WorkStart& b) {
+  return a.row == b.row && a.kv_head == b.kv_head && a.query_tile == b.query_tile;
+}
+
+bool BeginsItem(const WorkShape& shape, const WorkStart& at) {
+  return at.row == shape.batch || at.tile == TilesOfItem(shape, at.row, at.query_tile).begin;
+}
+
+// The borders at which `schedule` may cut an item: every tile, or every split, or (small items of
+// kBatchInvariant) only its two ends. Returns the allowed border nearest to `tile`.
+int32_t RoundCut(const Schedule& schedule, TileRange tiles, int32_t tile, bool small) {
+  if (schedule.split_tiles == 0) return tile;
+  int32_t below = tiles.begin;
+  int32_t above = tiles.end;
+  if (!small) {
+    const int32_t split = schedule.split_tiles;
+    below = std::max(below, tile / split * split);
+    above = static_cast<int32_t>(std::min<int64_t>(above, (int64_t{tile} / split + 1) * split));
+  }
+  return int64_t{tile} - below <= int64_t{above} - tile ? below : above;
+}
+
+// Where the work has cost `target` before it. `before` is the prefix sum over rows.
+WorkStart FindCut(const Schedule& schedule, const int64_t* before, int64_t target, int64_t share) {
+  const WorkShape& shape = schedule.shape;
+  const int64_t* found = std::upper_bound(before, before + shape.batch + 1, target) - 1;
+  const auto row = static_cast<int32_t>(found - before);
+  if (row >= shape.batch) return FirstItemFrom(shape, shape.batch);
+  const int64_t head_cost = (before[row + 1] - before[row]) / shape.kv_heads;
+  int64_t rest = target - before[row];
+  WorkStart at = {row, static_cast<int32_t>(rest / head_cost), 0, 0};
+  rest %= head_cost;
+  int64_t item_cost = ItemCost(shape, row, 0);
+  while (rest >= item_cost) {
+    rest -= item_cost;
+    item_cost = ItemCost(shape, row, ++at.query_tile);
+  }
+  const TileRange tiles = TilesOfItem(shape, row, at.query_tile);
+  const int64_t tile_cost = TileCost(shape, row, at.query_tile);
+  at.tile = RoundCut(schedule, tiles, static_cast<int32_t>(tiles.begin + rest / tile_cost),
+                     item_cost * kUncutPart < share);
+  return at.tile == tiles.end ? NextItem(shape, at) : at;
+}
+
+int64_t Splits(TileRange tiles, int32_t split_tiles) {
+  return (tiles.end - 1) / split_tiles - tiles.begin / split_tiles + 1;
+}
+
+// Partials of worker w. Only its first and its last segment can have any.
+int64_t WorkerPartials(const Schedule& schedule, int32_t w) {
+  const WorkShape& shape = schedule.shape;
+  const WorkStart& begin = schedule.starts[w];
+  const WorkStart& end = schedule.starts[w + 1];
+  WorkStart at = begin;
+  Segment first;
+  if (!NextSegment(schedule, w, &at, &first)) return 0;
+  int64_t count = PartialsOf(schedule, first);
+  if (!SameItem(begin, end) && !BeginsItem(shape, end)) ++count;
+  return count;
+}
+
+}  // namespace
+
+WorkShape WorkShapeOf(const AttentionParams& params) {
+  const int32_t group = params.query_heads / params.kv_heads;
+  return {.lengths = params.table.lengths,
+          .query_begin = params.query_begin,
+          .batch = params.table.batch,
+          .kv_heads = params.kv_heads,
+          .group = group,
+          .query_tile = std::max(1, kItemRows / group),
+          .window = params.window,
+          .causal = params.causal};
+}
+
+KeyRange KeysOfQuery(const WorkShape& shape, int32_t row, int32_t j) {
+  const int64_t length = shape.lengths[row];
+  if (!shape.causal) return {0, length};
+  const int64_t queries = shape.query_begin[row + 1] - shape.query_begin[row];
+  const int64_t end = length - queries + j + 1;
+  return {shape.window == 0 ? 0 : std::max<int64_t>(0, end - shape.window), end};
+}
+
+KeyRange KeysOfItem(const WorkShape& shape, int32_t row, int32_t query_tile) {
+  const int32_t first = query_tile * shape.query_tile;
+  const int32_t last = first + QueriesOfItem(shape, row, query_tile) - 1;
+  return {KeysOfQuery(shape, row, first).begin, KeysOfQuery(shape, row, last).end};
+}
+
+KeyRange KeysOfRow(const WorkShape& shape, int32_t row) {
+  const int32_t queries = shape.query_begin[row + 1] - shape.query_begin[row];
+  if (queries == 0) return {0, 0};
+  return {KeysOfQuery(shape, row, 0).begin, KeysOfQuery(shape, row, queries - 1).end};
+}
+
+TileRange TilesOfItem(const WorkShape& shape, int32_t row, int32_t query_tile) {
+  const KeyRange keys = KeysOfItem(shape, row, query_tile);
+  const auto begin = static_cast<int32_t>(keys.begin / kTileTokens);
+  const auto end = static_cast<int32_t>((keys.end + kTileTokens - 1) / kTileTokens);
+  return {begin, std::max(begin + 1, end)};
+}
+
+int32_t QueryTilesOfRow(const WorkShape& shape, int32_t row) {
+  const int64_t queries = shape.query_begin[row + 1] - shape.query_begin[row];
+  return static_cast<int32_t>((queries + shape.query_tile - 1) / shape.query_tile);
+}
+
+int32_t QueriesOfItem(const WorkShape& shape, int32_t row, int32_t query_tile) {
+  const int32_t queries = shape.query_begin[row + 1] - shape.query_begin[row];
+  return std::min(shape.query_tile, queries - query_tile * shape.query_tile);
+}
+
+int64_t ScheduleBytes(int32_t batch, int32_t workers) {
+  const int64_t starts = (int64_t{workers} + 1) * int64_t{sizeof(WorkStart)};
+  const int64_t sums = (int64_t{workers} + 1 + int64_t{batch} + 1) * int64_t{sizeof(int64_t)};
+  return RoundUp(starts + sums, 64);
+}
+
+int64_t MaxPartials(const WorkShape& shape, ScheduleMode mode, int32_t workers) {
+  if (workers == 1) return 0;
+  if (mode == ScheduleMode::kBalanced) return 2 * int64_t{workers};
+  int64_t all = 0;      // if every item were cut at every split
+  int64_t largest = 0;  // of one item
+  for (int32_t row = 0; row < shape.batch; ++row) {
+    const KeyRange keys = KeysOfRow(shape, row);
+    const int64_t splits = keys.end / (kTileTokens * kSplitTiles) + 1;
+    all += splits * shape.kv_heads * QueryTilesOfRow(shape, row);
+    largest = std::max(largest, splits);
+  }
+  return std::min(all, largest * (workers - 1));
+}
+
+int32_t MaxItemRows(const WorkShape& shape) {
+  int32_t queries = 0;
+  for (int32_t row = 0; row < shape.batch; ++row) {
+    queries = std::max(queries, shape.query_begin[row + 1] - shape.query_begin[row]);
+  }
+  return std::min(queries, shape.query_tile) * shape.group;
+}
+
+Schedule BuildSchedule(const WorkShape& shape, ScheduleMode mode, int32_t workers, void* storage) {
+  auto* starts = static_cast<WorkStart*>(storage);
+  auto* partial_begin = reinterpret_cast<int64_t*>(starts + workers + 1);
+  int64_t* before = partial_begin + workers + 1;
+  before[0] = 0;
+  for (int32_t row = 0; row < shape.batch; ++row) {
+    before[row + 1] = before[row] + HeadCost(shape, row) * shape.kv_heads;
+  }
+  const int64_t total = before[shape.batch];
+  workers = static_cast<int32_t>(std::clamp<int64_t>(total / kMinWorkerCost, 1, workers));
+
+  Schedule schedule = {.shape = shape,
+                       .workers = workers,
+                       .split_tiles = mode == ScheduleMode::kBatchInvariant ? kSplitTiles : 0,
+                       .starts = starts,
+                       .partial_begin = partial_begin};
+  const int64_t share = total / workers;
+  starts[0] = FirstItemFrom(shape, 0);
+  for (int32_t w = 1; w < workers; ++w) {
+    const int64_t target = share * w + total % workers * w / workers;
+    starts[w] = FindCut(schedule, before, target, share);
+  }
+  starts[workers] = FirstItemFrom(shape, shape.batch);
+  partial_begin[0] = 0;
+  for (int32_t w = 0; w < workers; ++w) {
+    partial_begin[w + 1] = partial_begin[w] + WorkerPartials(schedule, w);
+  }
+  return schedule;
+}
+
+int64_t PartialsOf(const Schedule& schedule, const Segment& segment) {
+  if (segment.begins_item()) return segment.ends_item() ? 0 : 1;
+  return schedule.split_tiles == 0 ? 1 : Splits(segment.tiles, schedule.split_tiles);
+}
+
+bool NextSegment(const Schedule& schedule, int32_t worker, WorkStart* at, Segment* segment) {
+  const WorkStart& stop = schedule.starts[worker + 1];
+  if (*at == stop) return false;
+  const TileRange all = TilesOfItem(schedule.shape, at->row, at->query_tile);
+  const bool last = SameItem(*at, stop);
+  *segment = {.row = at->row,
+              .kv_head = at->kv_head,
+              .query_tile = at->query_tile,
+              .tiles = {at->tile, last ? stop.tile : all.end},
+              .all = all};
+  *at = last ? stop : NextItem(schedule.shape, *at);
+  return true;
+}
+
+}  // namespace quire

@@ -1,0 +1,74 @@
+// Memory that makes a wrong access visible: arrays that end where nothing may be read, and pools
+// larger than 2^32 bytes of which only the touched OS pages exist.
+
+#ifndef QUIRE_TESTS_SUPPORT_ATTENTION_MEMORY_H_
+#define QUIRE_TESTS_SUPPORT_ATTENTION_MEMORY_H_
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+namespace quire::testing {
+
+// An OS mapping; zero-filled, never backed before it is written.
+class Mapping {
+ public:
+  Mapping() = default;
+  explicit Mapping(size_t bytes) : bytes_(bytes) {
+    if (bytes == 0) return;
+    base_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base_ == MAP_FAILED) base_ = nullptr;
+  }
+  Mapping(Mapping&& other) noexcept
+      : base_(std::exchange(other.base_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  Mapping& operator=(Mapping&& other) noexcept {
+    std::swap(base_, other.base_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~Mapping() {
+    if (base_ != nullptr) munmap(base_, bytes_);
+  }
+
+  char* data() const { return static_cast<char*>(base_); }
+  size_t size() const { return bytes_; }
+
+ private:
+  void* base_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+// A copy of an array whose last element is followed by an OS page that cannot be read.
+template <typename T>
+class GuardedArray {
+  static_assert(std::is_trivially_copyable_v<T>);
+
+ public:
+  GuardedArray() = default;
+  explicit GuardedArray(std::span<const T> values) {
+    const auto os_page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+    const size_t bytes = values.size_bytes();
+    const size_t room = (bytes + os_page - 1) / os_page * os_page;
+    mapping_ = Mapping(room + os_page);
+    mprotect(mapping_.data() + room, os_page, PROT_NONE);
+    data_ = reinterpret_cast<T*>(mapping_.data() + room - bytes);
+    if (bytes != 0) std::memcpy(data_, values.data(), bytes);
+  }
+
+  T* data() const { return data_; }
+
+ private:
+  Mapping mapping_;
+  T* data_ = nullptr;
+};
+
+}  // namespace quire::testing
+
+#endif  // QUIRE_TESTS_SUPPORT_ATTENTION_MEMORY_H_

@@ -8,6 +8,9 @@
 # FETCHCONTENT_SOURCE_DIR_<NAME> takes a package from a folder instead of the network.
 
 include(FetchContent)
+# The packages' own options obey the variables set here.
+set(CMAKE_POLICY_DEFAULT_CMP0077 NEW)
+set(CMAKE_POLICY_DEFAULT_CMP0126 NEW)
 
 find_package(Threads REQUIRED)
 
@@ -25,7 +28,7 @@ set(ABSL_ENABLE_INSTALL ON)
 set(ABSL_PROPAGATE_CXX_STD ON)
 FetchContent_Declare(absl SYSTEM
   GIT_REPOSITORY https://github.com/abseil/abseil-cpp.git
-  GIT_TAG 20240722.1
+  GIT_TAG 20260526.0
   FIND_PACKAGE_ARGS CONFIG)
 
 set(HWY_ENABLE_TESTS OFF)
@@ -34,7 +37,7 @@ set(HWY_ENABLE_CONTRIB OFF)
 set(HWY_ENABLE_INSTALL ON)  # as for Abseil
 FetchContent_Declare(hwy SYSTEM
   GIT_REPOSITORY https://github.com/google/highway.git
-  GIT_TAG 1.2.0
+  GIT_TAG 1.4.0
   FIND_PACKAGE_ARGS CONFIG)
 
 FetchContent_MakeAvailable(absl hwy)
@@ -43,7 +46,9 @@ if(NOT TARGET hwy::hwy)  # Highway makes this alias only when it is found
 endif()
 
 # xxHash is one header here and has no CMake package on most systems.
-find_path(QUIRE_XXHASH_INCLUDE_DIR xxhash.h)
+if(NOT FETCHCONTENT_TRY_FIND_PACKAGE_MODE STREQUAL "NEVER")
+  find_path(QUIRE_XXHASH_INCLUDE_DIR xxhash.h)
+endif()
 if(NOT QUIRE_XXHASH_INCLUDE_DIR)
   FetchContent_Declare(xxhash
     GIT_REPOSITORY https://github.com/Cyan4973/xxHash.git
@@ -59,7 +64,7 @@ if(QUIRE_BUILD_TESTS)
   set(INSTALL_GTEST OFF)
   FetchContent_Declare(googletest SYSTEM
     GIT_REPOSITORY https://github.com/google/googletest.git
-    GIT_TAG v1.14.0
+    GIT_TAG v1.17.0
     FIND_PACKAGE_ARGS NAMES GTest CONFIG)
   FetchContent_MakeAvailable(googletest)
 endif()
@@ -70,7 +75,7 @@ if(QUIRE_BUILD_BENCH)
   set(BENCHMARK_ENABLE_WERROR OFF)
   FetchContent_Declare(benchmark SYSTEM
     GIT_REPOSITORY https://github.com/google/benchmark.git
-    GIT_TAG v1.8.3
+    GIT_TAG v1.9.5
     FIND_PACKAGE_ARGS CONFIG)
   FetchContent_MakeAvailable(benchmark)
 endif()

@@ -14,8 +14,7 @@ bool IsAligned(const void* pointer, uintptr_t bytes) {
 
 LaunchError CheckStrides(const KvStrides& strides) {
   if (strides.page < 0 || strides.head < 0 || strides.token < 0) return LaunchError::kBadArgument;
-  const bool aligned =
-      strides.page % 16 == 0 && strides.head % 16 == 0 && strides.token % 16 == 0;
+  const bool aligned = strides.page % 16 == 0 && strides.head % 16 == 0 && strides.token % 16 == 0;
   return aligned ? LaunchError::kOk : LaunchError::kMisaligned;
 }
 

@@ -1,4 +1,5 @@
-// The cuda:: launchers of a build without CUDA kernels: the build chooses this file or the real ones.
+// The cuda:: launchers of a build without CUDA kernels: the build chooses this file or the real
+// ones.
 
 #include "quire/attention.h"
 

@@ -35,8 +35,7 @@ LaunchError AppendKv(const AppendKvParams& params) {
 
   // A task is worth a thread from about 64 KB of keys on.
   const int64_t useful = params.token_count * tight / 65536 + 1;
-  const auto tasks =
-      static_cast<int32_t>(std::min<int64_t>(useful, WorkerCount(params.threads)));
+  const auto tasks = static_cast<int32_t>(std::min<int64_t>(useful, WorkerCount(params.threads)));
   auto append = [&](int32_t task) {
     const int64_t begin = int64_t{params.token_count} * task / tasks;
     const int64_t end = int64_t{params.token_count} * (task + 1) / tasks;

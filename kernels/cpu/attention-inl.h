@@ -54,8 +54,8 @@ HWY_INLINE void Fold(const SoftmaxState& part, int32_t rows, int32_t head_dim,
 struct Item {
   int32_t row;
   int32_t query_tile;
-  int32_t first_head;  // query head
-  int32_t rows;        // query tokens x group
+  int32_t first_head;   // query head
+  int32_t rows;         // query tokens x group
   int64_t first_token;  // of all query tokens
 };
 
@@ -183,7 +183,8 @@ class Worker {
       Clear(state, item.rows, head_dim);
       for (; tile < end; ++tile) {
         const bool last = tile + 1 == segment.tiles.end;
-        RunTile(segment, item, tile, last ? next : &segment, last && next ? next->tiles.begin : tile + 1, state);
+        RunTile(segment, item, tile, last ? next : &segment,
+                last && next ? next->tiles.begin : tile + 1, state);
       }
       if (first) {
         total = state;
@@ -227,8 +228,8 @@ class Worker {
       any = {std::min(any.begin, visible[r].begin), std::max(any.end, visible[r].end)};
     }
     if (any.begin >= any.end) return;
-    Scores<E, kLanes>(queries_ + int64_t{first} * head_dim, head_dim, count, rows, any.begin / 4 * 4,
-                      (any.end + 3) / 4 * 4, scores_, next);
+    Scores<E, kLanes>(queries_ + int64_t{first} * head_dim, head_dim, count, rows,
+                      any.begin / 4 * 4, (any.end + 3) / 4 * 4, scores_, next);
     float factors[kRowBlock];
     for (int r = 0; r < count; ++r) {
       factors[r] = 1;
@@ -251,8 +252,8 @@ class Worker {
   int now_ = 0;
 };
 
-// The partials of the item that `worker` began and did not end follow one another: its own last one,
-// then those of each later worker's first segment.
+// The partials of the item that `worker` began and did not end follow one another: its own last
+// one, then those of each later worker's first segment.
 template <class E, int kLanes>
 void MergeItem(const AttentionJob& job, int32_t worker) {
   const Schedule& schedule = job.schedule;

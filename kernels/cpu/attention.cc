@@ -53,12 +53,10 @@ AttentionKernels KernelsFor(DType dtype) {
 }
 
 void Execute(const AttentionParams& params, const WorkspaceLayout& layout, void* workspace) {
-  auto* floats =
-      reinterpret_cast<float*>(static_cast<char*>(workspace) + layout.schedule_bytes);
+  auto* floats = reinterpret_cast<float*>(static_cast<char*>(workspace) + layout.schedule_bytes);
   const AttentionJob job = {
       .params = &params,
-      .schedule =
-          BuildSchedule(WorkShapeOf(params), params.mode, layout.workers, workspace),
+      .schedule = BuildSchedule(WorkShapeOf(params), params.mode, layout.workers, workspace),
       .item_rows = layout.item_rows,
       .scratch = floats,
       .scratch_floats = layout.scratch_floats,

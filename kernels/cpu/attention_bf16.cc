@@ -10,7 +10,9 @@
 HWY_BEFORE_NAMESPACE();
 namespace quire::cpu::HWY_NAMESPACE {
 
-void RunBFloat16(const AttentionJob& job, int32_t worker) { RunWorker<hwy::bfloat16_t>(job, worker); }
+void RunBFloat16(const AttentionJob& job, int32_t worker) {
+  RunWorker<hwy::bfloat16_t>(job, worker);
+}
 void MergeBFloat16(const AttentionJob& job, int32_t worker) {
   MergeWorker<hwy::bfloat16_t>(job, worker);
 }
@@ -26,9 +28,11 @@ HWY_EXPORT(MergeBFloat16);
 
 AttentionKernels BFloat16Kernels() {
   return {.run = [](const AttentionJob& job,
-                    int32_t worker) { HWY_DYNAMIC_DISPATCH(RunBFloat16)(job, worker); },
+                    int32_t worker) { HWY_DYNAMIC_DISPATCH(RunBFloat16)
+                                      (job, worker); },
           .merge = [](const AttentionJob& job,
-                      int32_t worker) { HWY_DYNAMIC_DISPATCH(MergeBFloat16)(job, worker); }};
+                      int32_t worker) { HWY_DYNAMIC_DISPATCH(MergeBFloat16)
+                                        (job, worker); }};
 }
 
 }  // namespace quire::cpu

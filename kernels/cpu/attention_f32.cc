@@ -11,9 +11,7 @@ HWY_BEFORE_NAMESPACE();
 namespace quire::cpu::HWY_NAMESPACE {
 
 void RunFloat32(const AttentionJob& job, int32_t worker) { RunWorker<float>(job, worker); }
-void MergeFloat32(const AttentionJob& job, int32_t worker) {
-  MergeWorker<float>(job, worker);
-}
+void MergeFloat32(const AttentionJob& job, int32_t worker) { MergeWorker<float>(job, worker); }
 
 }  // namespace quire::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -26,9 +24,11 @@ HWY_EXPORT(MergeFloat32);
 
 AttentionKernels Float32Kernels() {
   return {.run = [](const AttentionJob& job,
-                    int32_t worker) { HWY_DYNAMIC_DISPATCH(RunFloat32)(job, worker); },
+                    int32_t worker) { HWY_DYNAMIC_DISPATCH(RunFloat32)
+                                      (job, worker); },
           .merge = [](const AttentionJob& job,
-                      int32_t worker) { HWY_DYNAMIC_DISPATCH(MergeFloat32)(job, worker); }};
+                      int32_t worker) { HWY_DYNAMIC_DISPATCH(MergeFloat32)
+                                        (job, worker); }};
 }
 
 }  // namespace quire::cpu

@@ -15,8 +15,8 @@ namespace quire::cpu {
 inline constexpr int32_t kRowBlock = 4;
 
 // The streaming softmax of an item's query rows, up to some key. For row r: max[r] of the scores so
-// far, sum[r] of exp(score - max[r]), and values[r * head_dim ...] the sum of the same weights times
-// V. A row that saw no key has max -infinity and zeros.
+// far, sum[r] of exp(score - max[r]), and values[r * head_dim ...] the sum of the same weights
+// times V. A row that saw no key has max -infinity and zeros.
 struct SoftmaxState {
   float* max;
   float* sum;
@@ -62,8 +62,8 @@ constexpr int64_t ScratchFloats(int32_t rows, int32_t head_dim) {
          kRowBlock * kTileTokens;
 }
 
-// Does what the schedule gives to `worker`; Merge afterwards finishes the item that the worker began
-// but did not end, if there is one. All workers must have run before the first Merge.
+// Does what the schedule gives to `worker`; Merge afterwards finishes the item that the worker
+// began but did not end, if there is one. All workers must have run before the first Merge.
 struct AttentionKernels {
   void (*run)(const AttentionJob& job, int32_t worker);
   void (*merge)(const AttentionJob& job, int32_t worker);

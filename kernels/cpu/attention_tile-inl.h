@@ -1,10 +1,10 @@
-// The three steps of attention on one tile of 64 keys, for a block of up to four query rows: scores,
-// softmax, and the weighted sum of values. Compiled once for each instruction set.
+// The three steps of attention on one tile of 64 keys, for a block of up to four query rows:
+// scores, softmax, and the weighted sum of values. Compiled once for each instruction set.
 //
 // Every number is computed by the same operations in the same order whatever stands beside it: a
 // score is one chain of multiply-adds over head_dim and one tree over lanes; a value is one chain
-// over the visible keys in order of position. Keys that a row does not see take no part at all. This
-// is what makes a row's bits independent of blocks, pages, chunks and batches.
+// over the visible keys in order of position. Keys that a row does not see take no part at all.
+// This is what makes a row's bits independent of blocks, pages, chunks and batches.
 
 #if defined(QUIRE_KERNELS_CPU_ATTENTION_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef QUIRE_KERNELS_CPU_ATTENTION_TILE_INL_H_

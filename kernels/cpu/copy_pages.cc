@@ -17,8 +17,8 @@ LaunchError CopyPages(const CopyPagesParams& params) {
   // Tasks cut the bytes of all copies in one line, so that few large pages are shared out as well
   // as many small ones; a task is worth a thread from about 64 KB on.
   const int64_t all = params.count * params.page_bytes;
-  const auto tasks = static_cast<int32_t>(
-      std::min<int64_t>(all / 65536 + 1, WorkerCount(params.threads)));
+  const auto tasks =
+      static_cast<int32_t>(std::min<int64_t>(all / 65536 + 1, WorkerCount(params.threads)));
   char* base = static_cast<char*>(params.base);
   auto copy = [&](int32_t task) {
     int64_t at = all / tasks * task + all % tasks * task / tasks;

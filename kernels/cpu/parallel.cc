@@ -2,23 +2,47 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <thread>
+#include <vector>
 
 #ifdef _OPENMP
 #include <omp.h>
 #endif
 
 namespace quire::cpu {
+namespace {
+
+#ifdef _OPENMP
+
+int32_t DefaultWorkers() { return omp_get_max_threads(); }
+
+void RunOnDefaultThreads(int32_t count, void (*task)(void* argument, int32_t i), void* argument) {
+#pragma omp parallel for schedule(static, 1)
+  for (int32_t i = 0; i < count; ++i) task(argument, i);
+}
+
+#else
+
+int32_t DefaultWorkers() { return static_cast<int32_t>(std::thread::hardware_concurrency()); }
+
+// Threads are started for every call: an engine that minds passes its own.
+void RunOnDefaultThreads(int32_t count, void (*task)(void* argument, int32_t i), void* argument) {
+  const int32_t workers = std::min(count, WorkerCount(nullptr));
+  const auto run = [=](int32_t first) {
+    for (int32_t i = first; i < count; i += workers) task(argument, i);
+  };
+  std::vector<std::thread> threads;
+  for (int32_t w = 1; w < workers; ++w) threads.emplace_back(run, w);
+  run(0);
+  for (std::thread& thread : threads) thread.join();
+}
+
+#endif
+
+}  // namespace
 
 int32_t WorkerCount(const Threads* threads) {
-  int32_t workers = 1;
-  if (threads != nullptr) {
-    workers = threads->workers;
-  } else {
-#ifdef _OPENMP
-    workers = omp_get_max_threads();
-#endif
-  }
-  return std::clamp(workers, 1, 1024);
+  return std::clamp(threads != nullptr ? threads->workers : DefaultWorkers(), 1, 1024);
 }
 
 void RunTasks(const Threads* threads, int32_t count, void (*task)(void* argument, int32_t i),
@@ -28,10 +52,7 @@ void RunTasks(const Threads* threads, int32_t count, void (*task)(void* argument
   } else if (threads != nullptr) {
     threads->run(threads->context, count, task, argument);
   } else {
-#ifdef _OPENMP
-#pragma omp parallel for schedule(static, 1)
-#endif
-    for (int32_t i = 0; i < count; ++i) task(argument, i);
+    RunOnDefaultThreads(count, task, argument);
   }
 }
 

@@ -51,8 +51,8 @@ struct CaseShape {
   bool sinks = false;
   float key_size = 1;  // K is drawn from a normal distribution times this
   Layout layout = Layout::kPageMajor;
-  int32_t spare_pages = 3;     // unused pages of the pool
-  uint32_t page_order = 1;     // seed of the page ids
+  int32_t spare_pages = 3;      // unused pages of the pool
+  uint32_t page_order = 1;      // seed of the page ids
   bool top_pages_only = false;  // use the last pages of the pool
   int32_t seed = 1;
 };
@@ -240,8 +240,8 @@ class AttentionCase {
         v_offset_ = half;
         break;
       case Layout::kTokenMajor:
-        kv_.k_strides = kv_.v_strides = {
-            .page = half, .head = token, .token = token * shape_.kv_heads};
+        kv_.k_strides =
+            kv_.v_strides = {.page = half, .head = token, .token = token * shape_.kv_heads};
         v_offset_ = half * page_count_;
         break;
       case Layout::kSliced:
@@ -250,8 +250,7 @@ class AttentionCase {
         v_offset_ = 3 * half;
         break;
       case Layout::kInterleaved:
-        kv_.k_strides = {
-            .page = 2 * half, .head = 2 * token, .token = 2 * token * shape_.kv_heads};
+        kv_.k_strides = {.page = 2 * half, .head = 2 * token, .token = 2 * token * shape_.kv_heads};
         kv_.v_strides = kv_.k_strides;
         v_offset_ = token;
         break;

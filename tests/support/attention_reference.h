@@ -66,8 +66,8 @@ inline HeadResult ReferenceHead(const AttentionCase& c, size_t row, int32_t j, i
 
 // The rule of FlashAttention's tests: over all outputs of a call, the largest error against float64
 // may be at most twice the largest error of the naive computation above, plus 1e-5 (fp16, bf16) or
-// 1e-6 (fp32). Values are of size 1. An LSE may be off by 2e-6 of its size, or of 1 if that is more:
-// it is fp32 whatever the element type. Infinities must be equal, and nothing may be NaN.
+// 1e-6 (fp32). Values are of size 1. An LSE may be off by 2e-6 of its size, or of 1 if that is
+// more: it is fp32 whatever the element type. Infinities must be equal, and nothing may be NaN.
 inline void ExpectCloseToFloat64(const AttentionCase& c) {
   const CaseShape& s = c.shape();
   double worst = 0;
@@ -83,8 +83,8 @@ inline void ExpectCloseToFloat64(const AttentionCase& c) {
           ASSERT_TRUE(std::isfinite(got)) << "row " << row << " query " << j << " head " << head
                                           << " element " << d << ": " << got;
           worst = std::max(worst, std::abs(got - want));
-          naive_worst = std::max(naive_worst,
-                                 std::abs(naive.output[static_cast<size_t>(d)] - want));
+          naive_worst =
+              std::max(naive_worst, std::abs(naive.output[static_cast<size_t>(d)] - want));
         }
         const double lse = c.Lse(row, j, head);
         if (std::isinf(exact.lse)) {

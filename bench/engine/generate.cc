@@ -33,6 +33,7 @@ constexpr char kUsage[] =
   --json FILE        write ids, text and timings there
   --model FILE       llama2.c version 0 checkpoint (default: the shipped one)
   --tokenizer FILE   its tokenizer.bin
+  --threads N        to compute with (default 1, which is best for a model of this size)
 )";
 
 struct Options {
@@ -40,6 +41,7 @@ struct Options {
   std::string tokenizer = DefaultTokenizerPath();
   std::string prompt;
   std::string json;
+  int32_t threads = 1;
   int32_t tokens = 128;
   int32_t samples = 1;
   float temperature = 0;
@@ -102,7 +104,7 @@ absl::Status Generate(const Options& options) {
   const ModelConfig config = checkpoint->config;
   absl::StatusOr<Tokenizer> tokenizer = Tokenizer::Load(options.tokenizer, config.vocab_size);
   if (!tokenizer.ok()) return tokenizer.status();
-  Model model(*checkpoint);
+  Model model(*checkpoint, MakeThreads(options.threads));
 
   Request request;
   request.prompt = tokenizer->Encode(options.prompt, /*bos=*/true);
@@ -148,6 +150,7 @@ int main(int argc, char** argv) {
   engine::Flags flags;
   flags.Add("--model", &options.model);
   flags.Add("--tokenizer", &options.tokenizer);
+  flags.Add("--threads", &options.threads, 1, 1024);
   flags.Add("--prompt", &options.prompt);
   flags.Add("--json", &options.json);
   flags.Add("--tokens", &options.tokens, 1, 1 << 20);

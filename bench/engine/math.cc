@@ -64,21 +64,35 @@ void Linear::Tile(int32_t block, const float* x, float* y) const {
   }
 }
 
-void Linear::Apply(const float* x, int32_t rows, float* y) const {
-  const int32_t blocks = (outputs_ + kLanes - 1) / kLanes;
-  [[maybe_unused]] const bool parallel = int64_t{rows} * inputs_ * outputs_ >= kParallelWork;
-#ifdef _OPENMP
-#pragma omp parallel for if (parallel)
-#endif
-  for (int32_t block = 0; block < blocks; ++block) {
-    int32_t row = 0;
-    for (; row + kTileRows <= rows; row += kTileRows) {
-      Tile<kTileRows>(block, x + int64_t{row} * inputs_, y + int64_t{row} * outputs_);
-    }
-    for (; row < rows; ++row) {
-      Tile<1>(block, x + int64_t{row} * inputs_, y + int64_t{row} * outputs_);
-    }
+void Linear::Block(int32_t block, const float* x, int32_t rows, float* y) const {
+  int32_t row = 0;
+  for (; row + kTileRows <= rows; row += kTileRows) {
+    Tile<kTileRows>(block, x + int64_t{row} * inputs_, y + int64_t{row} * outputs_);
   }
+  for (; row < rows; ++row) {
+    Tile<1>(block, x + int64_t{row} * inputs_, y + int64_t{row} * outputs_);
+  }
+}
+
+void Linear::Apply(const float* x, int32_t rows, float* y, const quire::Threads& threads) const {
+  const int32_t blocks = (outputs_ + kLanes - 1) / kLanes;
+  if (threads.workers == 1 || int64_t{rows} * inputs_ * outputs_ < kParallelWork) {
+    for (int32_t block = 0; block < blocks; ++block) Block(block, x, rows, y);
+    return;
+  }
+  struct Job {
+    const Linear* matrix;
+    const float* x;
+    int32_t rows;
+    float* y;
+  } job = {this, x, rows, y};
+  threads.run(
+      threads.context, blocks,
+      [](void* argument, int32_t block) {
+        const Job& j = *static_cast<const Job*>(argument);
+        j.matrix->Block(block, j.x, j.rows, j.y);
+      },
+      &job);
 }
 
 void RmsNorm(const float* x, std::span<const float> weight, int32_t rows, float* y) {

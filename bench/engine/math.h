@@ -12,6 +12,8 @@
 #include <span>
 #include <vector>
 
+#include "quire/attention.h"
+
 namespace engine {
 
 // A matrix that is multiplied with. Each output adds its products in order of the input index;
@@ -23,7 +25,7 @@ class Linear {
   Linear(std::span<const float> weights, int32_t inputs, int32_t outputs);
 
   // y[row][output] = sum of x[row][input] * weights[output][input]. y may not overlap x.
-  void Apply(const float* x, int32_t rows, float* y) const;
+  void Apply(const float* x, int32_t rows, float* y, const quire::Threads& threads) const;
 
   int32_t inputs() const { return inputs_; }
   int32_t outputs() const { return outputs_; }
@@ -33,6 +35,7 @@ class Linear {
 
   template <int kRows>
   void Tile(int32_t block, const float* x, float* y) const;
+  void Block(int32_t block, const float* x, int32_t rows, float* y) const;
 
   int32_t inputs_ = 0;
   int32_t outputs_ = 0;

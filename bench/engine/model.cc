@@ -16,8 +16,9 @@ absl::Status ToStatus(quire::LaunchError error, const char* kernel) {
 
 }  // namespace
 
-Model::Model(const Checkpoint& checkpoint)
+Model::Model(const Checkpoint& checkpoint, const quire::Threads& threads)
     : config_(checkpoint.config),
+      threads_(threads),
       embedding_(checkpoint.embedding),
       final_norm_(checkpoint.final_norm),
       classifier_(config_.shared_classifier ? checkpoint.embedding : checkpoint.classifier,
@@ -73,9 +74,9 @@ void Model::FindPlaces(const StepBatch& batch) {
 absl::Status Model::Attend(const Layer& layer, const StepBatch& batch, const quire::KvView& kv) {
   const auto tokens = static_cast<int32_t>(batch.tokens.size());
   RmsNorm(x_.data(), layer.attention_norm, tokens, normed_.data());
-  layer.query.Apply(normed_.data(), tokens, query_.data());
-  layer.key.Apply(normed_.data(), tokens, key_.data());
-  layer.value.Apply(normed_.data(), tokens, value_.data());
+  layer.query.Apply(normed_.data(), tokens, query_.data(), threads_);
+  layer.key.Apply(normed_.data(), tokens, key_.data(), threads_);
+  layer.value.Apply(normed_.data(), tokens, value_.data(), threads_);
   for (size_t t = 0; t < batch.tokens.size(); ++t) {
     rope_.Apply(query_.data() + t * static_cast<size_t>(config_.dim), config_.heads, positions_[t]);
     rope_.Apply(key_.data() + t * static_cast<size_t>(config_.kv_dim()), config_.kv_heads,
@@ -92,6 +93,7 @@ absl::Status Model::Attend(const Layer& layer, const StepBatch& batch, const qui
   append.slots = slots_.data();
   append.key = key_.data();
   append.value = value_.data();
+  append.threads = &threads_;
   absl::Status status = ToStatus(quire::cpu::AppendKv(append), "append");
   if (!status.ok()) return status;
 
@@ -108,10 +110,11 @@ absl::Status Model::Attend(const Layer& layer, const StepBatch& batch, const qui
   attention.scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim()));
   attention.causal = true;
   attention.mode = quire::ScheduleMode::kBatchInvariant;
+  attention.threads = &threads_;
   status = ToStatus(quire::cpu::Attention(attention), "attention");
   if (!status.ok()) return status;
 
-  layer.attention_output.Apply(attended_.data(), tokens, normed_.data());
+  layer.attention_output.Apply(attended_.data(), tokens, normed_.data(), threads_);
   Add(x_, normed_);
   return absl::OkStatus();
 }
@@ -119,10 +122,10 @@ absl::Status Model::Attend(const Layer& layer, const StepBatch& batch, const qui
 // x += down(silu(gate(norm(x))) * up(norm(x))).
 void Model::FeedForward(const Layer& layer, int32_t tokens) {
   RmsNorm(x_.data(), layer.feed_forward_norm, tokens, normed_.data());
-  layer.gate.Apply(normed_.data(), tokens, gate_.data());
-  layer.up.Apply(normed_.data(), tokens, up_.data());
+  layer.gate.Apply(normed_.data(), tokens, gate_.data(), threads_);
+  layer.up.Apply(normed_.data(), tokens, up_.data(), threads_);
   SwiGlu(gate_, up_);
-  layer.down.Apply(gate_.data(), tokens, normed_.data());
+  layer.down.Apply(gate_.data(), tokens, normed_.data(), threads_);
   Add(x_, normed_);
 }
 
@@ -154,7 +157,7 @@ absl::Status Model::Forward(const StepBatch& batch, std::vector<float>* logits) 
             normed_.data() + i * dim);
   }
   logits->resize(batch.wanted.size() * static_cast<size_t>(config_.vocab_size));
-  classifier_.Apply(normed_.data(), wanted, logits->data());
+  classifier_.Apply(normed_.data(), wanted, logits->data(), threads_);
   return absl::OkStatus();
 }
 

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "engine/checkpoint.h"
 #include "engine/math.h"
+#include "engine/threads.h"
 #include "quire/attention.h"
 #include "quire/page_table.h"
 #include "quire/types.h"
@@ -30,7 +31,7 @@ struct StepBatch {
 
 class Model {
  public:
-  explicit Model(const Checkpoint& checkpoint);
+  explicit Model(const Checkpoint& checkpoint, const quire::Threads& threads = MakeThreads(1));
 
   // Writes the K and V of the new tokens into their pages and the logits of the wanted ones to
   // *logits ([wanted][vocab_size]). Batch-invariant bitwise, see math.h and ScheduleMode.
@@ -54,6 +55,7 @@ class Model {
   void ResizeScratch(int32_t tokens);
 
   ModelConfig config_;
+  quire::Threads threads_;
   std::vector<float> embedding_;
   std::vector<Layer> layers_;
   std::vector<float> final_norm_;

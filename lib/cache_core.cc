@@ -16,6 +16,7 @@ constexpr int32_t kMaxPages = 1 << 30;
 constexpr int32_t kMaxSequences = 1 << 20;
 constexpr int32_t kMaxTokens = 1 << 30;
 constexpr int64_t kMaxNodes = int64_t{1} << 31;
+constexpr int64_t kMaxPathNodes = int64_t{1} << 24;  // see Options::max_index_nodes
 
 absl::Status OutOfRange(const std::string& field, int64_t value, int64_t low, int64_t high) {
   return absl::InvalidArgumentError(
@@ -70,6 +71,10 @@ absl::Status CheckOptions(const Options& options) {
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Pages fetched ahead in a walk over a row: on a large pool each page's count, key and links are
+// cache misses of their own.
+constexpr int32_t kAhead = 12;
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<CacheCore>> CacheCore::Create(const Options& options) {
@@ -92,6 +97,15 @@ absl::Status CacheCore::Init() {
     nodes += static_cast<int64_t>(group.page_count) * units;
     if (absl::Status status = InitGroup(group, units); !status.ok()) return status;
   }
+  const bool all_windows =
+      std::all_of(options_.groups.begin(), options_.groups.end(), [](const GroupOptions& group) {
+        return group.lookback_tokens != kAllTokens;
+      });
+  if (all_windows) {
+    // Then a page's ancestors have lost theirs and still lead to it.
+    nodes += std::min<int64_t>(kMaxPathNodes, static_cast<int64_t>(options_.max_sequences) *
+                                                  CeilDiv(options_.max_sequence_tokens, unit_));
+  }
   if (options_.max_index_nodes > 0) nodes = options_.max_index_nodes;
   nodes = std::min(nodes, kMaxNodes - 2);
   if (!options_.prefix_caching) nodes = 0;
@@ -110,6 +124,7 @@ absl::Status CacheCore::Init() {
   for (size_t i = 0; i < sequences; ++i) {
     free_slots_[i] = static_cast<int32_t>(sequences - 1 - i);  // slot 0 goes first
   }
+  takers_.reserve(sequences);
   shared_tails_.reserve(sequences * groups_.size());
   pending_.reserve(sequences * groups_.size());
   return absl::OkStatus();
@@ -224,7 +239,10 @@ void CacheCore::PinMatch(State& state, int32_t slot, const MatchResult& match) {
         std::max(0, match.tokens - options.lookback_tokens) / options.tokens_per_page;
     extent.page_count = full_pages;
     std::fill(row, row + std::min(extent.first_page, full_pages), kNoPage);
-    for (int32_t p = extent.first_page; p < full_pages; ++p) PinPage(g, row[p]);
+    for (int32_t p = extent.first_page; p < full_pages; ++p) {
+      if (p + kAhead < full_pages) PrefetchPage(g, row[p + kAhead]);
+      PinPage(g, row[p]);
+    }
     if (match.partial && match.tail[g] != kNoPage) {
       row[full_pages] = match.tail[g];
       PinPage(g, row[full_pages]);
@@ -314,7 +332,10 @@ void CacheCore::Drop(const Sequence& sequence) {
     const PageId* row = Row(g, sequence.slot_);
     const Extent& extent = state.extents[g];
     // The tail first: a prefix is only of use from its beginning, so its end is reclaimed first.
-    for (int32_t p = extent.page_count - 1; p >= extent.first_page; --p) ReleasePage(g, row[p]);
+    for (int32_t p = extent.page_count - 1; p >= extent.first_page; --p) {
+      if (p - kAhead >= extent.first_page) PrefetchPage(g, row[p - kAhead]);
+      ReleasePage(g, row[p]);
+    }
   }
   index_.Unpin(state.tip);
   state.alive = false;
@@ -341,6 +362,12 @@ void CacheCore::ReleasePage(int32_t group, PageId page) {
     if (g.allocator.refs(page) != 0) return;
   }
   Park(group, page);
+}
+
+void CacheCore::PrefetchPage(int32_t group, PageId page) const {
+  groups_[group].allocator.Prefetch(page);
+  groups_[group].cached->Prefetch(page);
+  index_.PrefetchKey(group, page);
 }
 
 // Decides what becomes of a page without references and holds.

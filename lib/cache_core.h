@@ -156,6 +156,7 @@ class CacheCore {
   void PinMatch(State& state, int32_t slot, const MatchResult& match);
   void PinPage(int32_t group, PageId page);
   void ReleasePage(int32_t group, PageId page);
+  void PrefetchPage(int32_t group, PageId page) const;
   void Park(int32_t group, PageId page);
   void MoveTip(State& state, NodeId tip, int32_t units);
   int32_t group_count() const { return static_cast<int32_t>(groups_.size()); }
@@ -175,12 +176,14 @@ class CacheCore {
   absl::Status NeverFits(const State& state, int32_t group, int64_t pages, int64_t length) const;
   void TakePages(const Sequence& sequence, int32_t count, Need* shortage);
   void TakeFrom(int32_t group, std::span<PageId> out);
+  void Evict(int32_t group, int32_t count);
   void PlanCopy(int32_t group, const Sequence& sequence, PageId* tail);
 
   // cache_core_commit.cc
   void CommitOne(const Sequence& sequence, std::span<const TokenId> tokens);
   void IndexTokens(State& state, int32_t slot, std::span<const TokenId> tokens);
-  bool IndexUnit(State& state, int32_t slot, const TokenId* tokens, int32_t units);
+  bool IndexUnits(State& state, int32_t slot, const TokenId* tokens, int32_t first, int32_t count);
+  bool IndexUnit(State& state, int32_t slot, const TokenId* tokens, uint64_t key, int32_t units);
   void ReleasePastWindow(State& state, int32_t slot);
   void TruncateChain(State& state, int32_t slot, int32_t length);
 
@@ -216,6 +219,7 @@ class CacheCore {
   std::vector<std::unique_ptr<PlanRecord>> spare_plans_;
   uint64_t last_ticket_ = 0;
   uint64_t last_batch_ = 0;
+  std::vector<int32_t> takers_;                           // scratch of ReserveAll: who needs pages
   std::vector<std::pair<int32_t, PageId>> shared_tails_;  // scratch of ReserveAll
   std::vector<NodeId> subtree_;                           // scratch of FailTarget
 

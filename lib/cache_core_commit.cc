@@ -1,7 +1,7 @@
 // Commit and Truncate: a sequence's tokens become certain, or are forgotten.
 
 #include <algorithm>
-#include <numeric>
+#include <array>
 
 #include "absl/strings/str_cat.h"
 #include "lib/cache_core.h"
@@ -46,28 +46,56 @@ void CacheCore::CommitOne(const Sequence& sequence, std::span<const TokenId> tok
 
 void CacheCore::IndexTokens(State& state, int32_t slot, std::span<const TokenId> tokens) {
   TokenId* tail = TailTokens(slot);
-  int32_t position = state.length;
-  while (!tokens.empty()) {
-    const int32_t offset = position % unit_;
-    const auto take = std::min(tokens.size(), static_cast<size_t>(unit_ - offset));
-    const TokenId* unit_tokens = tokens.data();
-    if (take < static_cast<size_t>(unit_)) {
-      std::copy_n(tokens.data(), take, tail + offset);
-      unit_tokens = tail;
-    }
-    tokens = tokens.subspan(take);
-    position += static_cast<int32_t>(take);
-    if (position % unit_ != 0) return;
-    if (!IndexUnit(state, slot, unit_tokens, position / unit_)) {
-      state.chain_whole = false;  // what follows cannot be found without this unit
-      return;
-    }
+  int32_t units = state.tip_units;
+  const int32_t offset = state.length - units * unit_;
+  if (tokens.size() == 1 && offset + 1 < unit_) {
+    tail[offset] = tokens[0];  // fifteen of sixteen decode steps
+    return;
   }
+  if (offset > 0) {
+    const auto take = std::min(tokens.size(), static_cast<size_t>(unit_ - offset));
+    std::copy_n(tokens.data(), take, tail + offset);
+    tokens = tokens.subspan(take);
+    if (offset + static_cast<int32_t>(take) < unit_) return;
+    state.chain_whole = IndexUnits(state, slot, tail, units, 1);
+    ++units;
+  }
+  const auto whole = static_cast<int32_t>(tokens.size()) / unit_;
+  if (whole > 0 && state.chain_whole) {
+    state.chain_whole = IndexUnits(state, slot, tokens.data(), units, whole);
+  }
+  const std::span<const TokenId> rest = tokens.subspan(static_cast<size_t>(whole) * unit_);
+  std::copy(rest.begin(), rest.end(), tail);
 }
 
-bool CacheCore::IndexUnit(State& state, int32_t slot, const TokenId* tokens, int32_t units) {
+// False if not all could be indexed: what follows cannot be found either, then.
+bool CacheCore::IndexUnits(State& state, int32_t slot, const TokenId* tokens, int32_t first,
+                           int32_t count) {
+  // The cache misses of a batch overlap: keys, table slots, nodes to be used, keys of the pages.
+  constexpr int32_t kBatch = 32;
+  std::array<uint64_t, kBatch> keys;
   if (!index_.indexed(state.tip)) return false;
-  const NodeId node = index_.Insert(state.tip, tokens);
+  for (; count > 0; count -= kBatch, first += kBatch) {
+    const int32_t batch = std::min(count, kBatch);
+    index_.HashUnits(index_.key(state.tip), tokens, batch, keys.data());
+    index_.PrefetchInserts(batch);
+    for (int32_t g = 0; g < group_count() && batch > 1; ++g) {
+      const int32_t units_per_page = groups_[g].units_per_page;
+      const PageId* row = Row(g, slot);
+      for (int32_t p = first / units_per_page; p < (first + batch) / units_per_page; ++p) {
+        index_.PrefetchKey(g, row[p]);
+      }
+    }
+    for (int32_t i = 0; i < batch; ++i, tokens += unit_) {
+      if (!IndexUnit(state, slot, tokens, keys[i], first + i + 1)) return false;
+    }
+  }
+  return true;
+}
+
+bool CacheCore::IndexUnit(State& state, int32_t slot, const TokenId* tokens, uint64_t key,
+                          int32_t units) {
+  const NodeId node = index_.Insert(state.tip, key, tokens);
   if (node == kNoNode) {
     ++commits_not_indexed_;
     return false;
@@ -77,8 +105,7 @@ bool CacheCore::IndexUnit(State& state, int32_t slot, const TokenId* tokens, int
     const int32_t units_per_page = groups_[g].units_per_page;
     if (units_per_page > 1 && units % units_per_page != 0) continue;
     // If the same tokens are indexed already, this page joins them as the youngest duplicate.
-    const PageId page = Row(g, slot)[units / units_per_page - 1];
-    index_.Attach(node, g, page);
+    index_.Attach(node, g, Row(g, slot)[units / units_per_page - 1]);
   }
   return true;
 }

@@ -2,6 +2,7 @@
 // second half cannot fail.
 
 #include <algorithm>
+#include <array>
 
 #include "absl/strings/str_cat.h"
 #include "lib/cache_core.h"
@@ -18,7 +19,7 @@ absl::Status CacheCore::ReserveAll(std::span<Sequence* const> sequences,
   QUIRE_CHECK(sequences.size() == counts.size(), "one count for each sequence");
   const uint64_t batch = ++last_batch_;
   Need need;
-  bool take = false;
+  takers_.clear();
   shared_tails_.clear();
   for (size_t i = 0; i < sequences.size(); ++i) {
     State& state = StateOf(*sequences[i]);
@@ -27,12 +28,12 @@ absl::Status CacheCore::ReserveAll(std::span<Sequence* const> sequences,
     if (state.length > state.valid_length) return DataLoss(state);
     // The common step: the page at hand has room and is writable.
     if (counts[i] >= 0 && counts[i] <= state.capacity - state.length) continue;
-    take = true;
+    takers_.push_back(static_cast<int32_t>(i));
     if (absl::Status status = AddNeed(state, sequences[i]->slot_, counts[i], &need); !status.ok()) {
       return status;
     }
   }
-  if (!take) return absl::OkStatus();
+  if (takers_.empty()) return absl::OkStatus();
   if (!shared_tails_.empty()) SubtractLastForks(&need);
   Need shortage;
   for (int32_t g = 0; g < group_count(); ++g) {
@@ -43,7 +44,7 @@ absl::Status CacheCore::ReserveAll(std::span<Sequence* const> sequences,
       return absl::Status(absl::StatusCode::kResourceExhausted, "");
     }
   }
-  for (size_t i = 0; i < sequences.size(); ++i) TakePages(*sequences[i], counts[i], &shortage);
+  for (const int32_t i : takers_) TakePages(*sequences[i], counts[i], &shortage);
   return absl::OkStatus();
 }
 
@@ -117,7 +118,6 @@ absl::Status CacheCore::NeverFits(const State& state, int32_t group, int64_t pag
 void CacheCore::TakePages(const Sequence& sequence, int32_t count, Need* shortage) {
   State& state = StateOf(sequence);
   const int32_t end = state.length + count;
-  if (end <= state.capacity) return;
   int32_t capacity = INT32_MAX;
   for (int32_t g = 0; g < group_count(); ++g) {
     const int32_t tokens_per_page = groups_[g].options.tokens_per_page;
@@ -150,14 +150,31 @@ void CacheCore::TakePages(const Sequence& sequence, int32_t count, Need* shortag
 // Free pages first, then cached ones in the reclaimer's order. REQUIRES that there are enough.
 void CacheCore::TakeFrom(int32_t group, std::span<PageId> out) {
   Group& g = groups_[group];
-  while (g.allocator.free_count() < static_cast<int32_t>(out.size())) {
-    const PageId victim = g.cached->Take();
-    index_.Detach(group, victim);
-    g.allocator.Free(victim);
-    ++g.evictions;
-  }
+  const int32_t missing = static_cast<int32_t>(out.size()) - g.allocator.free_count();
+  if (missing > 0) Evict(group, missing);
   const absl::Status status = g.allocator.Allocate(out);
   QUIRE_CHECK(status.ok(), "the need of a batch was computed wrongly");
+}
+
+void CacheCore::Evict(int32_t group, int32_t count) {
+  // In batches, stage by stage, so that the cache misses of one stage overlap.
+  constexpr int32_t kBatch = 32;
+  std::array<PageId, kBatch> victims;
+  Group& g = groups_[group];
+  g.evictions += count;
+  for (; count > 0; count -= kBatch) {
+    const int32_t batch = std::min(count, kBatch);
+    for (int32_t i = 0; i < batch; ++i) {
+      victims[i] = g.cached->Take();
+      index_.PrefetchKey(group, victims[i]);
+    }
+    for (int32_t i = 0; i < batch; ++i) index_.PrefetchNode(index_.node_of(group, victims[i]));
+    for (int32_t i = 0; i < batch; ++i) index_.PrefetchSlot(index_.node_of(group, victims[i]));
+    for (int32_t i = 0; i < batch; ++i) {
+      index_.Detach(group, victims[i]);
+      g.allocator.Free(victims[i]);
+    }
+  }
 }
 
 // Replaces *tail, which may not be written, by a page of the sequence's own and plans the copy.

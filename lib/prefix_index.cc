@@ -18,7 +18,7 @@ absl::Status PrefixIndex::Init(int32_t unit, std::span<const IndexGroup> groups,
   slot_count_ = node_limit_ + node_limit_ / 2 + 1;   // at most two thirds full
   bool ok = nodes_.Allocate(node_limit_ * node_words_) &&
             tokens_.Allocate(node_limit_ * static_cast<size_t>(unit)) &&
-            slots_.Allocate(slot_count_);
+            free_nodes_.Allocate(node_limit_) && slots_.Allocate(slot_count_);
   for (const IndexGroup& group : groups_) {
     keys_.emplace_back();
     ok = ok && keys_.back().Allocate(static_cast<size_t>(group.page_count));
@@ -38,7 +38,7 @@ absl::Status PrefixIndex::Init(int32_t unit, std::span<const IndexGroup> groups,
 }
 
 int64_t PrefixIndex::bytes() const {
-  size_t total = nodes_.bytes() + tokens_.bytes() + slots_.bytes();
+  size_t total = nodes_.bytes() + free_nodes_.bytes() + tokens_.bytes() + slots_.bytes();
   for (const auto& keys : keys_) total += keys.bytes();
   return static_cast<int64_t>(total);
 }
@@ -76,11 +76,7 @@ NodeId PrefixIndex::Candidate(uint64_t key) const {
   for (size_t i = Home(tag); slots_[i] != 0; i = NextSlot(i)) {
     if (static_cast<uint32_t>(slots_[i] >> 32) != tag) continue;
     const NodeId node{static_cast<uint32_t>(slots_[i])};
-    const char* record = reinterpret_cast<const char*>(&At(node));
-    __builtin_prefetch(record);
-    __builtin_prefetch(record + sizeof(Node));
-    const char* text = reinterpret_cast<const char*>(tokens(node));
-    __builtin_prefetch(text);
+    PrefetchNode(node);
     return node;
   }
   return kNoNode;
@@ -102,9 +98,9 @@ NodeId PrefixIndex::FindChild(NodeId parent, uint64_t key, const TokenId* tokens
 }
 
 NodeId PrefixIndex::NewNode(NodeId parent, uint64_t key, int32_t depth) {
-  NodeId id = node_free_;
-  if (id != kNoNode) {
-    node_free_ = At(id).next_sibling;
+  NodeId id;
+  if (node_free_ > 0) {
+    id = free_nodes_[--node_free_];
   } else {
     if (node_fresh_ == node_limit_) return kNoNode;
     id = NodeId{static_cast<uint32_t>(node_fresh_++)};
@@ -122,10 +118,13 @@ NodeId PrefixIndex::NewNode(NodeId parent, uint64_t key, int32_t depth) {
   return id;
 }
 
-NodeId PrefixIndex::Insert(NodeId parent, const TokenId* tokens) {
+void PrefixIndex::PrefetchInserts(int32_t count) const {
+  const size_t from_free = std::min(node_free_, static_cast<size_t>(count));
+  for (size_t i = 0; i < from_free; ++i) PrefetchNode(free_nodes_[node_free_ - 1 - i]);
+}
+
+NodeId PrefixIndex::Insert(NodeId parent, uint64_t key, const TokenId* tokens) {
   QUIRE_DCHECK(indexed(parent), "a child of a node that cannot be found cannot be found either");
-  uint64_t key;
-  HashUnits(At(parent).key, tokens, 1, &key);
   const NodeId found = FindChild(parent, key, tokens);
   if (found != kNoNode) return found;
   const NodeId id = NewNode(parent, key, At(parent).depth + 1);
@@ -208,8 +207,7 @@ void PrefixIndex::Drop(NodeId node) {
     if (--record.uses > 0) return;
     Unindex(node);
     const NodeId parent = record.parent;
-    record.next_sibling = node_free_;
-    node_free_ = node;
+    free_nodes_[node_free_++] = node;
     --node_count_;
     node = parent;  // had a use for this child
   }

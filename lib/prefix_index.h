@@ -15,8 +15,8 @@
 // something needs the way through it. At zero uses it is given back at once, and so upwards. A node
 // that was unindexed (failed copy, ClearCached) can no longer be found and only waits for that.
 //
-// Memory: a node is 32 + 4 * groups bytes and its tokens 4 * unit; the table 12 bytes a node; a
-// page 12 bytes. All fixed at creation: no heap allocation afterwards, namespaces apart.
+// Memory: a node is 32 + 4 * groups bytes and its tokens 4 * unit; the table and the free list
+// 16 bytes a node; a page 12 bytes. All fixed at creation: no heap allocation afterwards, namespaces apart.
 
 #ifndef QUIRE_LIB_PREFIX_INDEX_H_
 #define QUIRE_LIB_PREFIX_INDEX_H_
@@ -74,9 +74,11 @@ class PrefixIndex {
   NodeId FindChild(NodeId parent, uint64_t key, const TokenId* tokens) const;
 
   // --- Growing ---
-  // The child of `parent` with these tokens, found or made; kNoNode if nodes have run out.
-  // REQUIRES indexed(parent).
-  NodeId Insert(NodeId parent, const TokenId* tokens);
+  // The child of `parent` with these tokens, found or made; kNoNode if nodes have run out. `key` is
+  // from HashUnits. REQUIRES indexed(parent).
+  NodeId Insert(NodeId parent, uint64_t key, const TokenId* tokens);
+  // Fetches the nodes that the next `count` calls of Insert will use.
+  void PrefetchInserts(int32_t count) const;
   void Attach(NodeId node, int32_t group, PageId page);  // as the youngest of its ring
   void Detach(int32_t group, PageId page);               // may end the node, and its parents
   void Pin(NodeId node) { ++At(node).uses; }
@@ -103,8 +105,18 @@ class PrefixIndex {
   int32_t root_count() const { return static_cast<int32_t>(root_names_.size()); }
   int64_t bytes() const;
 
-  void PrefetchKey(int32_t group, PageId page) const {
-    __builtin_prefetch(&keys_[group][static_cast<size_t>(page)]);
+  // A batch of pages about to be attached or detached: fetch their keys, then (the keys being there)
+  // their nodes, then where the nodes stand in the table.
+  void PrefetchKey(int32_t group, PageId page) const { __builtin_prefetch(&KeyOf(group, page)); }
+  void PrefetchNode(NodeId node) const {
+    const char* record = reinterpret_cast<const char*>(&At(node));
+    __builtin_prefetch(record);
+    __builtin_prefetch(record + sizeof(Node));  // a record may lie across two cache lines
+    __builtin_prefetch(tokens(node));
+  }
+  void PrefetchSlot(NodeId node) const {
+    __builtin_prefetch(&slots_[Home(Tag(At(node).key))]);
+    if (At(node).parent != kNoNode) __builtin_prefetch(&At(At(node).parent));
   }
 
   // Every invariant of the tree, the table and the rings; pins[node] is what sequences say they
@@ -166,10 +178,11 @@ class PrefixIndex {
   size_t node_words_ = 0;       // uint64_t words of a node record
   size_t node_limit_ = 0;       // node ids are below this
   size_t node_fresh_ = 0;       // ids never used begin here
-  NodeId node_free_ = kNoNode;  // given back, linked by next_sibling
+  size_t node_free_ = 0;        // entries of free_nodes_ in use
   int32_t node_count_ = 0;
   uint64_t slot_count_ = 0;
   HugeArray<uint64_t> nodes_;
+  HugeArray<NodeId> free_nodes_;  // given back; a stack and no list, so that a batch can look ahead
   HugeArray<TokenId> tokens_;
   HugeArray<uint64_t> slots_;
   std::vector<HugeArray<PageKey>> keys_;  // [group][page]

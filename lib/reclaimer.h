@@ -24,6 +24,7 @@ class Reclaimer {
   virtual void Insert(PageId page) = 0;          // became cached. REQUIRES: not in here
   virtual void Erase(PageId page) = 0;           // hit, or lost its key. REQUIRES: in here
   virtual PageId Take() = 0;                     // the victim, erased. REQUIRES: size() > 0
+  virtual void Prefetch(PageId page) const = 0;  // Insert or Erase will be called soon
   virtual bool Contains(PageId page) const = 0;  // for Validate
   virtual int32_t size() const = 0;
   virtual int64_t bytes() const = 0;

@@ -60,6 +60,12 @@ class BlockAllocator {
   // Unref, and Free if that was the last reference. O(1).
   void Release(PageId page);
 
+  // Fetches the page's count into the processor's cache: on a large pool a walk over many pages is
+  // bound by such misses. Any page of the pool.
+  void Prefetch(PageId page) const {
+    __builtin_prefetch(refs_.get() + static_cast<int32_t>(page), 1);
+  }
+
   int32_t refs(PageId page) const;  // 0 for a parked page, -1 for a free one
   int32_t page_count() const { return page_count_; }
   int32_t free_count() const { return free_count_; }

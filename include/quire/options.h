@@ -63,8 +63,10 @@ struct Options {
   int32_t max_rollback_tokens = 0;
 
   // Nodes of the prefix index (one per unit of tokens; the unit is the smallest tokens_per_page).
-  // 0 chooses enough for every page of every group. When nodes run out new pages are not indexed
-  // (Stats::commits_not_indexed counts them); nothing fails.
+  // [0, 2^30]. 0 chooses enough for every page of every group, and, where every group has a window
+  // (then nodes whose pages are gone still lead to later ones), for max_sequences full lengths as
+  // well, at most 2^24. When nodes run out new pages are not indexed (Stats::commits_not_indexed
+  // counts them); nothing fails.
   int32_t max_index_nodes = 0;
 
   // Which cached page goes first.

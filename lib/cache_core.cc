@@ -15,7 +15,7 @@ constexpr int32_t kMaxTokensPerPage = 4096;
 constexpr int32_t kMaxPages = 1 << 30;
 constexpr int32_t kMaxSequences = 1 << 20;
 constexpr int32_t kMaxTokens = 1 << 30;
-constexpr int64_t kMaxNodes = int64_t{1} << 31;
+constexpr int64_t kMaxNodes = int64_t{1} << 30;
 constexpr int64_t kMaxPathNodes = int64_t{1} << 24;  // see Options::max_index_nodes
 
 absl::Status OutOfRange(const std::string& field, int64_t value, int64_t low, int64_t high) {
@@ -107,10 +107,11 @@ absl::Status CacheCore::Init() {
                                                   CeilDiv(options_.max_sequence_tokens, unit_));
   }
   if (options_.max_index_nodes > 0) nodes = options_.max_index_nodes;
-  nodes = std::min(nodes, kMaxNodes - 2);
+  nodes = std::min(nodes, kMaxNodes);
   if (!options_.prefix_caching) nodes = 0;
   if (absl::Status status =
-          index_.Init(unit_, index_groups, static_cast<int32_t>(nodes), options_.hash_seed);
+          index_.Init(unit_, index_groups, static_cast<int32_t>(nodes), options_.max_sequences,
+                      options_.hash_seed);
       !status.ok()) {
     return status;
   }

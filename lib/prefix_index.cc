@@ -9,13 +9,15 @@
 namespace quire {
 
 absl::Status PrefixIndex::Init(int32_t unit, std::span<const IndexGroup> groups, int32_t max_nodes,
-                               uint64_t seed) {
+                               int32_t max_sequences, uint64_t seed) {
   unit_ = unit;
   seed_ = seed;
   groups_.assign(groups.begin(), groups.end());
   node_words_ = (sizeof(Node) + groups.size() * sizeof(PageId) + 7) / 8;
-  node_limit_ = static_cast<size_t>(max_nodes) + 1;  // and the default root
-  slot_count_ = node_limit_ + node_limit_ / 2 + 1;   // at most two thirds full
+  max_nodes_ = max_nodes;
+  const auto below_roots = static_cast<size_t>(max_nodes);
+  node_limit_ = 2 * below_roots + static_cast<size_t>(max_sequences) + 1;  // and the default root
+  slot_count_ = below_roots + below_roots / 2 + 1;  // at most two thirds full; roots are not in it
   bool ok = nodes_.Allocate(node_limit_ * node_words_) &&
             tokens_.Allocate(node_limit_ * static_cast<size_t>(unit)) &&
             free_nodes_.Allocate(node_limit_) && slots_.Allocate(slot_count_);
@@ -98,6 +100,7 @@ NodeId PrefixIndex::FindChild(NodeId parent, uint64_t key, const TokenId* tokens
 }
 
 NodeId PrefixIndex::NewNode(NodeId parent, uint64_t key, int32_t depth) {
+  if (parent != kNoNode && node_count_ - 1 - root_count() >= max_nodes_) return kNoNode;
   NodeId id;
   if (node_free_ > 0) {
     id = free_nodes_[--node_free_];

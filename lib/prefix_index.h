@@ -49,9 +49,10 @@ class PrefixIndex {
  public:
   PrefixIndex() = default;
 
-  // kResourceExhausted if there is no memory. max_nodes does not count namespace roots' first one.
+  // kResourceExhausted if there is no memory. Roots of namespaces have a budget of their own, since
+  // every node and every sequence may need one: max_nodes + max_sequences.
   absl::Status Init(int32_t unit, std::span<const IndexGroup> groups, int32_t max_nodes,
-                    uint64_t seed);
+                    int32_t max_sequences, uint64_t seed);
 
   // --- Namespaces ---
   // The root of a namespace; kNoNode if nothing was ever indexed there.
@@ -180,6 +181,7 @@ class PrefixIndex {
   size_t node_fresh_ = 0;       // ids never used begin here
   size_t node_free_ = 0;        // entries of free_nodes_ in use
   int32_t node_count_ = 0;
+  int32_t max_nodes_ = 0;  // below a root
   uint64_t slot_count_ = 0;
   HugeArray<uint64_t> nodes_;
   HugeArray<NodeId> free_nodes_;  // given back; a stack and no list, so that a batch can look ahead

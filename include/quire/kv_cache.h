@@ -131,7 +131,9 @@ class KvCache {
   // and copies of it leave the index; sequences that hold them answer kDataLoss until truncated to
   // valid_length(). What others share below the failed page stays. Another sequence that committed
   // the very same tokens after the failed page is told kDataLoss too: the index cannot tell whose
-  // page an heir built on, and loses a cached page rather than trust a wrong one.
+  // page an heir built on, and loses a cached page rather than trust a wrong one. Where groups have
+  // different page sizes the whole index is given up (live sequences keep their pages): smaller pages
+  // may have been indexed on top of the failed one before that was full.
   void Retire(Ticket ticket, const absl::Status& status = absl::OkStatus());
 
   // The page table of a step for kernels that read host memory (or a device that mirrors it row by

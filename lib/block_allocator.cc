@@ -11,7 +11,6 @@ namespace quire {
 namespace {
 
 constexpr int32_t kMaxPages = 1 << 30;
-constexpr int32_t kFree = -1;
 
 template <typename T>
 T* Map(int32_t count) {
@@ -65,36 +64,8 @@ absl::Status BlockAllocator::Allocate(std::span<PageId> out) {
   return absl::OkStatus();
 }
 
-void BlockAllocator::Ref(PageId page) {
-  const auto i = static_cast<int32_t>(page);
-  QUIRE_CHECK(i >= 0 && i < page_count_, "Ref of a page that is not in the pool");
-  QUIRE_CHECK(refs_[i] >= 0, "Ref of a free page");
-  ++refs_[i];
-}
-
-bool BlockAllocator::Unref(PageId page) {
-  const auto i = static_cast<int32_t>(page);
-  QUIRE_CHECK(i >= 0 && i < page_count_, "Unref of a page that is not in the pool");
-  QUIRE_CHECK(refs_[i] > 0, "double release: the page has no reference");
-  return --refs_[i] == 0;
-}
-
-void BlockAllocator::Free(PageId page) {
-  const auto i = static_cast<int32_t>(page);
-  QUIRE_CHECK(i >= 0 && i < page_count_, "Free of a page that is not in the pool");
-  QUIRE_CHECK(refs_[i] == 0, "Free of a page that is not parked");
-  refs_[i] = kFree;
-  free_pages_[free_count_++] = page;
-}
-
-void BlockAllocator::Release(PageId page) {
-  if (Unref(page)) Free(page);
-}
-
-int32_t BlockAllocator::refs(PageId page) const {
-  const auto i = static_cast<int32_t>(page);
-  QUIRE_CHECK(i >= 0 && i < page_count_, "page is not in the pool");
-  return refs_[i];
+[[gnu::cold]] void BlockAllocator::Misuse(const char* what) {
+  CheckFailed(__FILE__, __LINE__, "BlockAllocator", what);
 }
 
 }  // namespace quire

@@ -72,8 +72,9 @@ absl::Status CheckOptions(const Options& options) {
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Pages fetched ahead in a walk over a row: on a large pool each page's count, key and links are
-// cache misses of their own.
+// cache misses of their own. A small pool stays in cache, and fetching would only cost.
 constexpr int32_t kAhead = 12;
+constexpr int32_t kLargePool = 1 << 15;
 
 }  // namespace
 
@@ -98,9 +99,8 @@ absl::Status CacheCore::Init() {
     if (absl::Status status = InitGroup(group, units); !status.ok()) return status;
   }
   const bool all_windows =
-      std::all_of(options_.groups.begin(), options_.groups.end(), [](const GroupOptions& group) {
-        return group.lookback_tokens != kAllTokens;
-      });
+      std::all_of(options_.groups.begin(), options_.groups.end(),
+                  [](const GroupOptions& group) { return group.lookback_tokens != kAllTokens; });
   if (all_windows) {
     // Then a page's ancestors have lost theirs and still lead to it.
     nodes += std::min<int64_t>(kMaxPathNodes, static_cast<int64_t>(options_.max_sequences) *
@@ -109,9 +109,8 @@ absl::Status CacheCore::Init() {
   if (options_.max_index_nodes > 0) nodes = options_.max_index_nodes;
   nodes = std::min(nodes, kMaxNodes);
   if (!options_.prefix_caching) nodes = 0;
-  if (absl::Status status =
-          index_.Init(unit_, index_groups, static_cast<int32_t>(nodes), options_.max_sequences,
-                      options_.hash_seed);
+  if (absl::Status status = index_.Init(unit_, index_groups, static_cast<int32_t>(nodes),
+                                        options_.max_sequences, options_.hash_seed);
       !status.ok()) {
     return status;
   }
@@ -137,6 +136,7 @@ absl::Status CacheCore::InitGroup(const GroupOptions& options, int32_t units_per
   Group group{.options = options,
               .units_per_page = units_per_page,
               .row_stride = CeilDiv(options_.max_sequence_tokens, options.tokens_per_page),
+              .ahead = options.page_count >= kLargePool ? kAhead : 0,
               .allocator = *std::move(allocator),
               .cached = NewReclaimer(options_.reclaim, options.page_count),
               .rows = {},
@@ -240,8 +240,9 @@ void CacheCore::PinMatch(State& state, int32_t slot, const MatchResult& match) {
         std::max(0, match.tokens - options.lookback_tokens) / options.tokens_per_page;
     extent.page_count = full_pages;
     std::fill(row, row + std::min(extent.first_page, full_pages), kNoPage);
+    const int32_t ahead = groups_[g].ahead;
     for (int32_t p = extent.first_page; p < full_pages; ++p) {
-      if (p + kAhead < full_pages) PrefetchPage(g, row[p + kAhead]);
+      if (ahead > 0 && p + ahead < full_pages) PrefetchPage(g, row[p + ahead]);
       PinPage(g, row[p]);
     }
     if (match.partial && match.tail[g] != kNoPage) {
@@ -333,8 +334,9 @@ void CacheCore::Drop(const Sequence& sequence) {
     const PageId* row = Row(g, sequence.slot_);
     const Extent& extent = state.extents[g];
     // The tail first: a prefix is only of use from its beginning, so its end is reclaimed first.
+    const int32_t ahead = groups_[g].ahead;
     for (int32_t p = extent.page_count - 1; p >= extent.first_page; --p) {
-      if (p - kAhead >= extent.first_page) PrefetchPage(g, row[p - kAhead]);
+      if (ahead > 0 && p - ahead >= extent.first_page) PrefetchPage(g, row[p - ahead]);
       ReleasePage(g, row[p]);
     }
   }

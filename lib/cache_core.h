@@ -112,6 +112,7 @@ class CacheCore {
     GroupOptions options;
     int32_t units_per_page = 1;
     int64_t row_stride = 0;
+    int32_t ahead = 0;  // pages to fetch ahead in a walk over a row; 0 where all stays in cache
     BlockAllocator allocator;
     std::unique_ptr<Reclaimer> cached;
     HugeArray<PageId> rows;     // [max_sequences][row_stride]

@@ -136,11 +136,10 @@ absl::Status CacheCore::Truncate(const Sequence& sequence, int32_t length) {
   for (int32_t g = 0; g < group_count(); ++g) {
     const GroupOptions& options = groups_[g].options;
     // The next token may begin a page and look at no other; then nothing is needed.
-    const bool fresh = length % options.tokens_per_page == 0 &&
-                       (length == 0 || options.lookback_tokens == 0);
+    const bool fresh =
+        length % options.tokens_per_page == 0 && (length == 0 || options.lookback_tokens == 0);
     const int32_t needed =
-        fresh ? INT32_MAX
-              : std::max(0, length - options.lookback_tokens) / options.tokens_per_page;
+        fresh ? INT32_MAX : std::max(0, length - options.lookback_tokens) / options.tokens_per_page;
     if (state.extents[g].first_page > needed) {
       return absl::FailedPreconditionError(absl::StrCat(
           "cannot truncate from ", state.length, " to ", length, " tokens: group ", g,

@@ -157,23 +157,32 @@ void CacheCore::TakeFrom(int32_t group, std::span<PageId> out) {
 }
 
 void CacheCore::Evict(int32_t group, int32_t count) {
-  // In batches, stage by stage, so that the cache misses of one stage overlap.
+  // In batches, stage by stage, so that the cache misses of one stage overlap. The reclaimer's
+  // order is a chain that cannot be fetched ahead; so each victim is given up while the chain's
+  // next link is on its way.
   constexpr int32_t kBatch = 32;
-  std::array<PageId, kBatch> victims;
+  std::array<std::array<PageId, kBatch>, 2> victims;
   Group& g = groups_[group];
   g.evictions += count;
-  for (; count > 0; count -= kBatch) {
-    const int32_t batch = std::min(count, kBatch);
-    for (int32_t i = 0; i < batch; ++i) {
-      victims[i] = g.cached->Take();
-      index_.PrefetchKey(group, victims[i]);
+  int32_t waiting = 0;  // victims of the batch at hand
+  for (int turn = 0; count > 0 || waiting > 0; turn ^= 1) {
+    const std::span<const PageId> batch(victims[turn].data(), static_cast<size_t>(waiting));
+    for (const PageId page : batch) index_.PrefetchNode(index_.node_of(group, page));
+    for (const PageId page : batch) index_.PrefetchSlot(index_.node_of(group, page));
+    const int32_t next = std::min(count, kBatch);
+    for (int32_t i = 0; i < std::max(waiting, next); ++i) {
+      if (i < next) {
+        const PageId page = victims[turn ^ 1][i] = g.cached->Take();
+        index_.PrefetchKey(group, page);
+        g.allocator.Prefetch(page);
+      }
+      if (i < waiting) {
+        index_.Detach(group, batch[i]);
+        g.allocator.Free(batch[i]);
+      }
     }
-    for (int32_t i = 0; i < batch; ++i) index_.PrefetchNode(index_.node_of(group, victims[i]));
-    for (int32_t i = 0; i < batch; ++i) index_.PrefetchSlot(index_.node_of(group, victims[i]));
-    for (int32_t i = 0; i < batch; ++i) {
-      index_.Detach(group, victims[i]);
-      g.allocator.Free(victims[i]);
-    }
+    count -= next;
+    waiting = next;
   }
 }
 

@@ -79,6 +79,7 @@ NodeId PrefixIndex::Candidate(uint64_t key) const {
     if (static_cast<uint32_t>(slots_[i] >> 32) != tag) continue;
     const NodeId node{static_cast<uint32_t>(slots_[i])};
     PrefetchNode(node);
+    __builtin_prefetch(tokens(node));
     return node;
   }
   return kNoNode;
@@ -123,7 +124,11 @@ NodeId PrefixIndex::NewNode(NodeId parent, uint64_t key, int32_t depth) {
 
 void PrefixIndex::PrefetchInserts(int32_t count) const {
   const size_t from_free = std::min(node_free_, static_cast<size_t>(count));
-  for (size_t i = 0; i < from_free; ++i) PrefetchNode(free_nodes_[node_free_ - 1 - i]);
+  for (size_t i = 0; i < from_free; ++i) {
+    const NodeId node = free_nodes_[node_free_ - 1 - i];
+    PrefetchNode(node);
+    __builtin_prefetch(tokens(node), 1);
+  }
 }
 
 NodeId PrefixIndex::Insert(NodeId parent, uint64_t key, const TokenId* tokens) {

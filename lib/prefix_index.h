@@ -16,7 +16,8 @@
 // that was unindexed (failed copy, ClearCached) can no longer be found and only waits for that.
 //
 // Memory: a node is 32 + 4 * groups bytes and its tokens 4 * unit; the table and the free list
-// 16 bytes a node; a page 12 bytes. All fixed at creation: no heap allocation afterwards, namespaces apart.
+// 16 bytes a node; a page 12 bytes. All fixed at creation: no heap allocation afterwards,
+// namespaces apart.
 
 #ifndef QUIRE_LIB_PREFIX_INDEX_H_
 #define QUIRE_LIB_PREFIX_INDEX_H_
@@ -106,14 +107,13 @@ class PrefixIndex {
   int32_t root_count() const { return static_cast<int32_t>(root_names_.size()); }
   int64_t bytes() const;
 
-  // A batch of pages about to be attached or detached: fetch their keys, then (the keys being there)
-  // their nodes, then where the nodes stand in the table.
+  // A batch of pages about to be attached or detached: fetch their keys, then (the keys being
+  // there) their nodes, then where the nodes stand in the table. Tokens are not needed for that.
   void PrefetchKey(int32_t group, PageId page) const { __builtin_prefetch(&KeyOf(group, page)); }
   void PrefetchNode(NodeId node) const {
     const char* record = reinterpret_cast<const char*>(&At(node));
     __builtin_prefetch(record);
     __builtin_prefetch(record + sizeof(Node));  // a record may lie across two cache lines
-    __builtin_prefetch(tokens(node));
   }
   void PrefetchSlot(NodeId node) const {
     __builtin_prefetch(&slots_[Home(Tag(At(node).key))]);
@@ -176,10 +176,10 @@ class PrefixIndex {
 
   int32_t unit_ = 0;
   uint64_t seed_ = 0;
-  size_t node_words_ = 0;       // uint64_t words of a node record
-  size_t node_limit_ = 0;       // node ids are below this
-  size_t node_fresh_ = 0;       // ids never used begin here
-  size_t node_free_ = 0;        // entries of free_nodes_ in use
+  size_t node_words_ = 0;  // uint64_t words of a node record
+  size_t node_limit_ = 0;  // node ids are below this
+  size_t node_fresh_ = 0;  // ids never used begin here
+  size_t node_free_ = 0;   // entries of free_nodes_ in use
   int32_t node_count_ = 0;
   int32_t max_nodes_ = 0;  // below a root
   uint64_t slot_count_ = 0;

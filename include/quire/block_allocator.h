@@ -49,16 +49,31 @@ class BlockAllocator {
   absl::Status Allocate(std::span<PageId> out);
 
   // Adds a reference to a live or parked page. O(1).
-  void Ref(PageId page);
+  void Ref(PageId page) {
+    const int32_t i = Checked(page);
+    if (refs_[i] < 0) Misuse("Ref of a free page");
+    ++refs_[i];
+  }
 
   // Drops a reference; true if it was the last one, and the page is now parked. O(1).
-  [[nodiscard]] bool Unref(PageId page);
+  [[nodiscard]] bool Unref(PageId page) {
+    const int32_t i = Checked(page);
+    if (refs_[i] <= 0) Misuse("double release: Unref of a page without a reference");
+    return --refs_[i] == 0;
+  }
 
   // Parked -> free. O(1).
-  void Free(PageId page);
+  void Free(PageId page) {
+    const int32_t i = Checked(page);
+    if (refs_[i] != 0) Misuse("Free of a page that is not parked");
+    refs_[i] = kFree;
+    free_pages_[free_count_++] = page;
+  }
 
   // Unref, and Free if that was the last reference. O(1).
-  void Release(PageId page);
+  void Release(PageId page) {
+    if (Unref(page)) Free(page);
+  }
 
   // Fetches the page's count into the processor's cache: on a large pool a walk over many pages is
   // bound by such misses. Any page of the pool.
@@ -66,12 +81,24 @@ class BlockAllocator {
     __builtin_prefetch(refs_.get() + static_cast<int32_t>(page), 1);
   }
 
-  int32_t refs(PageId page) const;  // 0 for a parked page, -1 for a free one
+  // 0 for a parked page, -1 for a free one.
+  int32_t refs(PageId page) const { return refs_[Checked(page)]; }
   int32_t page_count() const { return page_count_; }
   int32_t free_count() const { return free_count_; }
 
  private:
+  static constexpr int32_t kFree = -1;
+
   explicit BlockAllocator(int32_t page_count);
+
+  int32_t Checked(PageId page) const {
+    const auto i = static_cast<int32_t>(page);
+    if (i < 0 || i >= page_count_) Misuse("the page is not in the pool");
+    return i;
+  }
+
+  // Says what was wrong and stops the process.
+  [[noreturn]] static void Misuse(const char* what);
 
   int32_t page_count_ = 0;
   int32_t free_count_ = 0;

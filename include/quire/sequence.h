@@ -33,8 +33,10 @@ class Sequence {
   ~Sequence();
 
   // Makes room: capacity() >= length() + tokens. Asking twice is asking once. Plans a copy where
-  // the page that will be written next is shared or indexed, so take the plan (KvCache::TakePlan)
-  // and have the device carry it out before the kernels of the step. All or nothing:
+  // the page that will be written next is shared or indexed (or, if the pool has no page left for
+  // it and nobody else holds that page, takes it out of the index and writes in place), so take the
+  // plan (KvCache::TakePlan) and have the device carry it out before the kernels of the step. All
+  // or nothing:
   //   kResourceExhausted  bare, no message: not now. Nothing was evicted or changed.
   //   kInvalidArgument    it can never fit (pool or max_sequence_tokens too small), says by how
   //   much;

@@ -37,9 +37,9 @@ LaunchError CheckThreads(const Threads* threads) {
 }
 
 // The pages that a kernel would read for row i: inside the pool, and there at all.
-bool RowPagesAreGood(const AttentionParams& params, int32_t row) {
+bool RowPagesAreGood(const AttentionParams& params, const WorkShape& shape, int32_t row) {
   const PageTableView& table = params.table;
-  const KeyRange keys = KeysOfRow(WorkShapeOf(params), row);
+  const KeyRange keys = KeysOfRow(shape, row);
   if (keys.begin >= keys.end) return true;
   if (table.page_ids == nullptr || table.row_begin[row] < 0) return false;
   if (params.kv.k == nullptr || params.kv.v == nullptr) return false;
@@ -59,12 +59,13 @@ LaunchError CheckRows(const AttentionParams& params) {
       params.query_begin[0] != 0) {
     return LaunchError::kBadArgument;
   }
+  const WorkShape shape = WorkShapeOf(params);
   for (int32_t row = 0; row < table.batch; ++row) {
     if (params.query_begin[row + 1] < params.query_begin[row]) return LaunchError::kBadArgument;
     const int32_t queries = params.query_begin[row + 1] - params.query_begin[row];
     if (table.lengths[row] < 0) return LaunchError::kBadArgument;
     if (params.causal && queries > table.lengths[row]) return LaunchError::kBadArgument;
-    if (!RowPagesAreGood(params, row)) return LaunchError::kBadArgument;
+    if (!RowPagesAreGood(params, shape, row)) return LaunchError::kBadArgument;
   }
   return LaunchError::kOk;
 }

@@ -10,6 +10,9 @@ namespace {
 // much as four rows: up to there decode is bound by memory, and rows are free.
 constexpr int64_t kReadCost = 4;
 
+// Splits of items that each worker should have before heads are put together in one item.
+constexpr int64_t kSplitsPerWorker = 8;
+
 // Below this much work for each worker, starting one more costs more than it saves.
 constexpr int64_t kMinWorkerCost = 64;
 
@@ -19,11 +22,13 @@ constexpr int64_t kUncutPart = 8;
 
 constexpr int64_t RoundUp(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
 
+// One tile, one KV head.
 int64_t TileCost(const WorkShape& shape, int32_t row, int32_t query_tile) {
   return kReadCost + int64_t{QueriesOfItem(shape, row, query_tile)} * shape.group;
 }
 
-int64_t ItemCost(const WorkShape& shape, int32_t row, int32_t query_tile) {
+// One query tile, one KV head.
+int64_t QueryTileCost(const WorkShape& shape, int32_t row, int32_t query_tile) {
   const TileRange tiles = TilesOfItem(shape, row, query_tile);
   return (tiles.end - tiles.begin) * TileCost(shape, row, query_tile);
 }
@@ -31,8 +36,21 @@ int64_t ItemCost(const WorkShape& shape, int32_t row, int32_t query_tile) {
 // One KV head of a row.
 int64_t HeadCost(const WorkShape& shape, int32_t row) {
   int64_t cost = 0;
-  for (int32_t t = 0; t < QueryTilesOfRow(shape, row); ++t) cost += ItemCost(shape, row, t);
+  for (int32_t t = 0; t < QueryTilesOfRow(shape, row); ++t) cost += QueryTileCost(shape, row, t);
   return cost;
+}
+
+// KV heads of the item that begins with kv_head.
+int32_t HeadsOfItem(const WorkShape& shape, int32_t row, int32_t kv_head) {
+  return std::min(HeadBlockOfRow(shape, row), shape.kv_heads - kv_head);
+}
+
+// Splits of one KV head of a row, at most.
+int64_t SplitsOfHead(const WorkShape& shape, int32_t row) {
+  const KeyRange keys = KeysOfRow(shape, row);
+  const int64_t splits =
+      keys.end / (kTileTokens * kSplitTiles) - keys.begin / (kTileTokens * kSplitTiles) + 1;
+  return splits * QueryTilesOfRow(shape, row);
 }
 
 // The first item at or after (row, kv_head 0), skipping rows without queries.
@@ -47,9 +65,9 @@ WorkStart NextItem(const WorkShape& shape, const WorkStart& at) {
   int32_t query_tile = at.query_tile + 1;
   if (query_tile == QueryTilesOfRow(shape, at.row)) {
     query_tile = 0;
-    ++kv_head;
+    kv_head += HeadBlockOfRow(shape, at.row);
   }
-  if (kv_head == shape.kv_heads) return FirstItemFrom(shape, at.row + 1);
+  if (kv_head >= shape.kv_heads) return FirstItemFrom(shape, at.row + 1);
   return {at.row, kv_head, query_tile, TilesOfItem(shape, at.row, query_tile).begin};
 }
 
@@ -82,16 +100,19 @@ WorkStart FindCut(const Schedule& schedule, const int64_t* before, int64_t targe
   const auto row = static_cast<int32_t>(found - before);
   if (row >= shape.batch) return FirstItemFrom(shape, shape.batch);
   const int64_t head_cost = (before[row + 1] - before[row]) / shape.kv_heads;
+  const int64_t block_cost = head_cost * HeadBlockOfRow(shape, row);
   int64_t rest = target - before[row];
-  WorkStart at = {row, static_cast<int32_t>(rest / head_cost), 0, 0};
-  rest %= head_cost;
-  int64_t item_cost = ItemCost(shape, row, 0);
+  const auto block = static_cast<int32_t>(rest / block_cost);
+  rest %= block_cost;
+  WorkStart at = {row, block * HeadBlockOfRow(shape, row), 0, 0};
+  const int32_t heads = HeadsOfItem(shape, row, at.kv_head);
+  int64_t item_cost = heads * QueryTileCost(shape, row, 0);
   while (rest >= item_cost) {
     rest -= item_cost;
-    item_cost = ItemCost(shape, row, ++at.query_tile);
+    item_cost = heads * QueryTileCost(shape, row, ++at.query_tile);
   }
   const TileRange tiles = TilesOfItem(shape, row, at.query_tile);
-  const int64_t tile_cost = TileCost(shape, row, at.query_tile);
+  const int64_t tile_cost = heads * TileCost(shape, row, at.query_tile);
   at.tile = RoundCut(schedule, tiles, static_cast<int32_t>(tiles.begin + rest / tile_cost),
                      item_cost * kUncutPart < share);
   return at.tile == tiles.end ? NextItem(shape, at) : at;
@@ -124,8 +145,24 @@ WorkShape WorkShapeOf(const AttentionParams& params) {
           .kv_heads = params.kv_heads,
           .group = group,
           .query_tile = std::max(1, kItemRows / group),
+          .head_block = params.kv_heads,
           .window = params.window,
           .causal = params.causal};
+}
+
+void FitHeadBlock(int32_t workers, WorkShape* shape) {
+  int64_t splits = 0;
+  for (int32_t row = 0; row < shape->batch; ++row) splits += SplitsOfHead(*shape, row);
+  while (shape->head_block > 1 &&
+         splits * (shape->kv_heads / shape->head_block) < kSplitsPerWorker * workers) {
+    shape->head_block = (shape->head_block + 1) / 2;
+  }
+}
+
+int32_t HeadBlockOfRow(const WorkShape& shape, int32_t row) {
+  const int32_t queries = shape.query_begin[row + 1] - shape.query_begin[row];
+  const int32_t rows = std::clamp(queries, 1, shape.query_tile) * shape.group;
+  return std::clamp(kItemRows / rows, 1, shape.head_block);
 }
 
 KeyRange KeysOfQuery(const WorkShape& shape, int32_t row, int32_t j) {
@@ -177,20 +214,22 @@ int64_t MaxPartials(const WorkShape& shape, ScheduleMode mode, int32_t workers) 
   int64_t all = 0;      // if every item were cut at every split
   int64_t largest = 0;  // of one item
   for (int32_t row = 0; row < shape.batch; ++row) {
-    const KeyRange keys = KeysOfRow(shape, row);
-    const int64_t splits = keys.end / (kTileTokens * kSplitTiles) + 1;
-    all += splits * shape.kv_heads * QueryTilesOfRow(shape, row);
-    largest = std::max(largest, splits);
+    const int32_t tiles = QueryTilesOfRow(shape, row);
+    if (tiles == 0) continue;
+    const int32_t block = HeadBlockOfRow(shape, row);
+    all += SplitsOfHead(shape, row) * ((shape.kv_heads + block - 1) / block);
+    largest = std::max(largest, SplitsOfHead(shape, row) / tiles);
   }
   return std::min(all, largest * (workers - 1));
 }
 
 int32_t MaxItemRows(const WorkShape& shape) {
-  int32_t queries = 0;
+  int32_t rows = 0;
   for (int32_t row = 0; row < shape.batch; ++row) {
-    queries = std::max(queries, shape.query_begin[row + 1] - shape.query_begin[row]);
+    const int32_t queries = shape.query_begin[row + 1] - shape.query_begin[row];
+    rows = std::max(rows, std::min(queries, shape.query_tile) * HeadBlockOfRow(shape, row));
   }
-  return std::min(queries, shape.query_tile) * shape.group;
+  return rows * shape.group;
 }
 
 Schedule BuildSchedule(const WorkShape& shape, ScheduleMode mode, int32_t workers, void* storage) {
@@ -235,6 +274,7 @@ bool NextSegment(const Schedule& schedule, int32_t worker, WorkStart* at, Segmen
   const bool last = SameItem(*at, stop);
   *segment = {.row = at->row,
               .kv_head = at->kv_head,
+              .kv_heads = HeadsOfItem(schedule.shape, at->row, at->kv_head),
               .query_tile = at->query_tile,
               .tiles = {at->tile, last ? stop.tile : all.end},
               .all = all};

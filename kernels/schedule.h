@@ -2,8 +2,8 @@
 // lengths of the batch and nothing else, so it is tested alone, and a device can consume it.
 //
 //   tile   64 keys at an absolute position (a multiple of 64) of a row.
-//   item   (row, KV head, query tile): query tokens of one row, and all query heads that share the
-//          KV head. Items follow one another in the order row, KV head, query tile.
+//   item   (row, head block, query tile): query tokens of one row, and all query heads that share
+//          one of a block of KV heads. Items follow one another in this order.
 //   split  kSplitTiles tiles at an absolute position: the fixed length at which kBatchInvariant
 //          restarts its sums, so that a row's bits cannot depend on where the workers were cut.
 //   segment  The part of one item that one worker does.
@@ -28,8 +28,10 @@ inline constexpr int32_t kTileTokens = 64;
 // workers idle when a batch is a few rows of a few thousand keys.
 inline constexpr int32_t kSplitTiles = 8;
 
-// Query rows (query tokens x query heads per KV head) that an item aims at: enough to use a K/V
-// tile many times while it is in the cache.
+// Query rows (query tokens x query heads) that an item aims at. A prompt fills them with query
+// tokens, so that a K/V tile is used many times while it is in the cache; a decode step fills them
+// with KV heads, so that all heads of a page are read one after another: pages lie anywhere, and
+// long runs of addresses are what memory is fast at.
 inline constexpr int32_t kItemRows = 64;
 
 // What the schedule depends on.
@@ -39,12 +41,17 @@ struct WorkShape {
   int32_t batch;
   int32_t kv_heads;
   int32_t group;       // query heads per KV head
-  int32_t query_tile;  // query tokens per item
+  int32_t query_tile;  // query tokens per item, at most
+  int32_t head_block;  // KV heads per item, at most
   int32_t window;
   bool causal;
 };
 
 WorkShape WorkShapeOf(const AttentionParams& params);
+
+// Lowers head_block where there are too few long rows for so many workers, so that they can share
+// the heads out. No result depends on it. O(batch).
+void FitHeadBlock(int32_t workers, WorkShape* shape);
 
 // Keys [begin, end), empty if begin >= end. 64 bits: a tile past the last key must not overflow.
 struct KeyRange {
@@ -67,12 +74,13 @@ struct TileRange {
 TileRange TilesOfItem(const WorkShape& shape, int32_t row, int32_t query_tile);
 
 int32_t QueryTilesOfRow(const WorkShape& shape, int32_t row);
+int32_t HeadBlockOfRow(const WorkShape& shape, int32_t row);
 int32_t QueriesOfItem(const WorkShape& shape, int32_t row, int32_t query_tile);
 
 // Where a worker begins: a tile of an item. {batch, 0, 0, 0} is the end of the work.
 struct WorkStart {
   int32_t row;
-  int32_t kv_head;
+  int32_t kv_head;  // the first of the item's
   int32_t query_tile;
   int32_t tile;
 
@@ -102,7 +110,8 @@ Schedule BuildSchedule(const WorkShape& shape, ScheduleMode mode, int32_t worker
 // One worker's part of one item.
 struct Segment {
   int32_t row;
-  int32_t kv_head;
+  int32_t kv_head;  // the first of `kv_heads`
+  int32_t kv_heads;
   int32_t query_tile;
   TileRange tiles;  // this worker's
   TileRange all;    // the item's

@@ -18,8 +18,7 @@
 #include "kernels/cpu/attention_math-inl.h"
 #include "kernels/cpu/attention_tile-inl.h"
 
-HWY_BEFORE_NAMESPACE();
-namespace quire::cpu::HWY_NAMESPACE {
+QUIRE_BEGIN_SIMD
 
 HWY_INLINE void Clear(const SoftmaxState& state, int32_t rows, int32_t head_dim) {
   std::fill_n(state.max, rows, -kInfinity);
@@ -50,29 +49,33 @@ HWY_INLINE void Fold(const SoftmaxState& part, int32_t rows, int32_t head_dim,
   }
 }
 
-// What the arithmetic needs to know of a segment's item.
+// What the arithmetic needs to know of a segment's item. Its query rows stand in the order KV head,
+// query token, query head of the group.
 struct Item {
   int32_t row;
-  int32_t query_tile;
+  int32_t first_query;  // of the row's
   int32_t first_head;   // query head
-  int32_t rows;         // query tokens x group
-  int64_t first_token;  // of all query tokens
+  int32_t head_rows;    // query rows of one KV head: query tokens x group
+  int32_t rows;         // of all its KV heads
 };
 
 HWY_INLINE Item ItemOf(const AttentionJob& job, const Segment& segment) {
   const WorkShape& shape = job.schedule.shape;
+  const int32_t head_rows = QueriesOfItem(shape, segment.row, segment.query_tile) * shape.group;
   return {.row = segment.row,
-          .query_tile = segment.query_tile,
+          .first_query = segment.query_tile * shape.query_tile,
           .first_head = segment.kv_head * shape.group,
-          .rows = QueriesOfItem(shape, segment.row, segment.query_tile) * shape.group,
-          .first_token = int64_t{shape.query_begin[segment.row]} +
-                         int64_t{segment.query_tile} * shape.query_tile};
+          .head_rows = head_rows,
+          .rows = head_rows * segment.kv_heads};
 }
 
 // Which (query token, query head) of the call row r of an item is.
 HWY_INLINE int64_t IndexOf(const AttentionJob& job, const Item& item, int32_t r) {
   const int32_t group = job.schedule.shape.group;
-  return (item.first_token + r / group) * job.params->query_heads + item.first_head + r % group;
+  const int64_t token =
+      int64_t{job.params->query_begin[item.row]} + item.first_query + r % item.head_rows / group;
+  const int32_t head = item.first_head + r / item.head_rows * group + r % group;
+  return token * job.params->query_heads + head;
 }
 
 template <class E, int kLanes>
@@ -82,8 +85,10 @@ void LoadQueries(const AttentionJob& job, const Item& item, float* queries) {
   const int32_t step = 2 * static_cast<int32_t>(hn::Lanes(d));
   for (int32_t r = 0; r < item.rows; ++r) {
     const E* from = static_cast<const E*>(job.params->query) + IndexOf(job, item, r) * head_dim;
-    float* to = queries + int64_t{r} * head_dim;
-    for (int32_t e = 0; e < head_dim; e += step) StorePair(d, LoadPair(d, from + e), to + e);
+    float* to = queries + int64_t{r} * head_dim / 2 * kQueryWords<E>;
+    for (int32_t e = 0; e < head_dim; e += step) {
+      StoreQuery<E>(d, from + e, to + e / 2 * kQueryWords<E>);
+    }
   }
 }
 
@@ -139,105 +144,108 @@ class Worker {
   void Run() {
     Segment segment;
     bool more = NextSegment(job_.schedule, index_, &at_, &segment);
-    if (more) FindRows(segment, segment.tiles.begin);
+    if (more) FindTileRows(job_, segment, segment.tiles.begin, &tiles_[now_]);
     while (more) {
-      const Segment now = segment;
+      const Segment current = segment;
       more = NextSegment(job_.schedule, index_, &at_, &segment);
-      RunSegment(now, more ? &segment : nullptr);
+      RunSegment(current, more ? &segment : nullptr);
     }
   }
 
  private:
-  void FindRows(const Segment& segment, int32_t tile) {
-    FindTileRows(*job_.params, segment.row, segment.kv_head,
-                 KeysOfItem(job_.schedule.shape, segment.row, segment.query_tile), tile,
-                 &rows_[1 - now_]);
-    now_ = 1 - now_;
-  }
-
   // Where the next partial result of this worker goes.
   SoftmaxState NextPartial() {
     const int64_t floats = StateFloats(job_.item_rows, job_.params->head_dim);
     return StateAt(job_.partials + floats * partial_++, job_.item_rows);
   }
 
+  // A segment that begins its item folds its splits in order into one state; inside an item they
+  // are kept apart, so that Merge can fold them in order.
   void RunSegment(const Segment& segment, const Segment* next) {
     const Item item = ItemOf(job_, segment);
     const int32_t head_dim = job_.params->head_dim;
     const int32_t split = job_.schedule.split_tiles;
     LoadQueries<E, kLanes>(job_, item, queries_);
-    // Inside an item, splits are kept apart, so that Merge can fold them in order.
     const bool fold = segment.begins_item();
-    SoftmaxState total = {};
+    const SoftmaxState total = fold && segment.ends_item() ? states_[0] : NextPartial();
     int32_t tile = segment.tiles.begin;
     while (tile < segment.tiles.end) {
       const bool first = tile == segment.tiles.begin;
       const int32_t end =
           split == 0 ? segment.tiles.end : std::min(segment.tiles.end, (tile / split + 1) * split);
-      SoftmaxState state = states_[1];
-      if (!fold || (first && !segment.ends_item())) {
-        state = NextPartial();
-      } else if (first) {
-        state = states_[0];
-      }
+      const SoftmaxState state = first ? total : fold ? states_[1] : NextPartial();
       Clear(state, item.rows, head_dim);
       for (; tile < end; ++tile) {
         const bool last = tile + 1 == segment.tiles.end;
-        RunTile(segment, item, tile, last ? next : &segment,
-                last && next ? next->tiles.begin : tile + 1, state);
+        if (!last) FindTileRows(job_, segment, tile + 1, &tiles_[1 - now_]);
+        if (last && next != nullptr) {
+          FindTileRows(job_, *next, next->tiles.begin, &tiles_[1 - now_]);
+        }
+        RunTile(segment, item, tile, !last || next != nullptr, state);
+        now_ = 1 - now_;
       }
-      if (first) {
-        total = state;
-      } else if (fold) {
-        Fold<kLanes>(state, item.rows, head_dim, total);
-      }
+      if (fold && !first) Fold<kLanes>(state, item.rows, head_dim, total);
     }
     if (fold && segment.ends_item()) Finish<E, kLanes>(job_, item, total);
   }
 
-  // One tile, all rows of the item; finds the rows of the tile that comes after it first, so that
-  // they are fetched meanwhile.
-  void RunTile(const Segment& segment, const Item& item, int32_t tile, const Segment* next,
-               int32_t next_tile, const SoftmaxState& state) {
-    const TileRows& rows = rows_[now_];
-    const TileRows* coming = nullptr;
-    if (next != nullptr) {
-      FindRows(*next, next_tile);
-      if (rows_[now_].any) coming = &rows_[now_];
-    }
-    (void)segment;
-    for (int32_t r = 0; r < item.rows; r += kRowBlock) {
-      RunRows(item, tile, r, std::min(kRowBlock, item.rows - r), rows, r == 0 ? coming : nullptr,
-              state);
+  // One tile, all KV heads and rows of the item. What comes next is fetched meanwhile: the tile's
+  // next head, or the first head of the next tile.
+  void RunTile(const Segment& segment, const Item& item, int32_t tile, bool more,
+               const SoftmaxState& state) {
+    const TileRows& rows = tiles_[now_];
+    if (!rows.any) return;
+    const TileRows& coming = tiles_[1 - now_];
+    const int64_t k_stride = job_.params->kv.k_strides.head;
+    const int64_t v_stride = job_.params->kv.v_strides.head;
+    for (int32_t h = 0; h < segment.kv_heads; ++h) {
+      const HeadTile current = {&rows, h * k_stride, h * v_stride};
+      HeadTile next = {&rows, current.k + k_stride, current.v + v_stride};
+      const bool last = h + 1 == segment.kv_heads;
+      if (last) next = {&coming, 0, 0};
+      const bool fetch = !last || (more && coming.any);
+      for (int32_t r = 0; r < item.head_rows; r += kRowBlock) {
+        RunRows(item, tile, h * item.head_rows + r, std::min(kRowBlock, item.head_rows - r),
+                current, fetch && r == 0 ? &next : nullptr, state);
+      }
     }
   }
 
-  void RunRows(const Item& item, int32_t tile, int32_t first, int count, const TileRows& rows,
-               const TileRows* next, const SoftmaxState& state) {
+  // Which of the tile's keys each of some rows sees; returns those that any sees.
+  Visible FindVisible(const Item& item, int32_t tile, int32_t first, int count, Visible* visible) {
     const WorkShape& shape = job_.schedule.shape;
-    const int32_t head_dim = job_.params->head_dim;
     const int64_t tile_begin = int64_t{tile} * kTileTokens;
-    Visible visible[kRowBlock];
     Visible any = {kTileTokens, 0};
     for (int r = 0; r < count; ++r) {
-      const int32_t token = item.query_tile * shape.query_tile + (first + r) / shape.group;
+      const int32_t token = item.first_query + (first + r) % item.head_rows / shape.group;
       const KeyRange keys = KeysOfQuery(shape, item.row, token);
-      visible[r].begin = static_cast<int>(std::clamp<int64_t>(keys.begin - tile_begin, 0, 64));
-      visible[r].end = static_cast<int>(std::clamp<int64_t>(keys.end - tile_begin, 0, 64));
+      visible[r].begin =
+          static_cast<int>(std::clamp<int64_t>(keys.begin - tile_begin, 0, kTileTokens));
+      visible[r].end = static_cast<int>(std::clamp<int64_t>(keys.end - tile_begin, 0, kTileTokens));
       if (visible[r].begin >= visible[r].end) continue;
       any = {std::min(any.begin, visible[r].begin), std::max(any.end, visible[r].end)};
     }
+    return any;
+  }
+
+  // One tile, one KV head, up to kRowBlock of its rows, from row `first` of the item on.
+  void RunRows(const Item& item, int32_t tile, int32_t first, int count, const HeadTile& current,
+               const HeadTile* next, const SoftmaxState& state) {
+    const int32_t head_dim = job_.params->head_dim;
+    Visible visible[kRowBlock];
+    const Visible any = FindVisible(item, tile, first, count, visible);
     if (any.begin >= any.end) return;
-    Scores<E, kLanes>(queries_ + int64_t{first} * head_dim, head_dim, count, rows,
-                      any.begin / 4 * 4, (any.end + 3) / 4 * 4, scores_, next);
+    Scores<E, kLanes>(queries_ + int64_t{first} * head_dim / 2 * kQueryWords<E>, head_dim, count,
+                      current, any.begin / 4 * 4, (any.end + 3) / 4 * 4, scores_, next);
     float factors[kRowBlock];
     for (int r = 0; r < count; ++r) {
       factors[r] = 1;
       if (visible[r].begin >= visible[r].end) continue;
       factors[r] = Softmax(*job_.params, visible[r].begin, visible[r].end,
                            scores_ + r * kTileTokens, state.max + first + r, state.sum + first + r);
+      PackWeights<E>(scores_ + r * kTileTokens);
     }
-    MaskedValues<E, kLanes>(scores_, factors, head_dim, count, visible, rows,
+    MaskedValues<E, kLanes>(scores_, factors, head_dim, count, visible, current,
                             state.values + int64_t{first} * head_dim, next);
   }
 
@@ -248,7 +256,7 @@ class Worker {
   float* queries_;
   float* scores_;
   SoftmaxState states_[2];
-  TileRows rows_[2];
+  TileRows tiles_[2];  // the current one, and the one after it
   int now_ = 0;
 };
 
@@ -295,7 +303,6 @@ void MergeWorker(const AttentionJob& job, int32_t worker) {
   return MergeItem<E, 4>(job, worker);
 }
 
-}  // namespace quire::cpu::HWY_NAMESPACE
-HWY_AFTER_NAMESPACE();
+QUIRE_END_SIMD
 
 #endif  // toggle

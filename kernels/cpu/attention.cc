@@ -16,6 +16,7 @@ namespace {
 
 // The workspace: the schedule's arrays, each worker's scratch, the partials.
 struct WorkspaceLayout {
+  WorkShape shape;
   int64_t schedule_bytes;
   int64_t scratch_floats;  // of one worker
   int64_t partial_floats;  // of all
@@ -29,10 +30,12 @@ struct WorkspaceLayout {
 };
 
 WorkspaceLayout LayOut(const AttentionParams& params) {
-  const WorkShape shape = WorkShapeOf(params);
   const int32_t workers = WorkerCount(params.threads);
+  WorkShape shape = WorkShapeOf(params);
+  FitHeadBlock(workers, &shape);
   const int32_t rows = MaxItemRows(shape);
-  return {.schedule_bytes = ScheduleBytes(shape.batch, workers),
+  return {.shape = shape,
+          .schedule_bytes = ScheduleBytes(shape.batch, workers),
           .scratch_floats = ScratchFloats(rows, params.head_dim),
           .partial_floats =
               MaxPartials(shape, params.mode, workers) * StateFloats(rows, params.head_dim),
@@ -56,7 +59,7 @@ void Execute(const AttentionParams& params, const WorkspaceLayout& layout, void*
   auto* floats = reinterpret_cast<float*>(static_cast<char*>(workspace) + layout.schedule_bytes);
   const AttentionJob job = {
       .params = &params,
-      .schedule = BuildSchedule(WorkShapeOf(params), params.mode, layout.workers, workspace),
+      .schedule = BuildSchedule(layout.shape, params.mode, layout.workers, workspace),
       .item_rows = layout.item_rows,
       .scratch = floats,
       .scratch_floats = layout.scratch_floats,
@@ -71,15 +74,16 @@ void Execute(const AttentionParams& params, const WorkspaceLayout& layout, void*
 
 }  // namespace
 
-void FindTileRows(const AttentionParams& params, int32_t row, int32_t kv_head, const KeyRange& keys,
-                  int32_t tile, TileRows* rows) {
+void FindTileRows(const AttentionJob& job, const Segment& segment, int32_t tile, TileRows* rows) {
+  const AttentionParams& params = *job.params;
   const PageTableView& table = params.table;
+  const KeyRange keys = KeysOfItem(job.schedule.shape, segment.row, segment.query_tile);
   const int64_t tile_begin = int64_t{tile} * kTileTokens;
   const int64_t begin = std::max(keys.begin, tile_begin);
   const int64_t end = std::min(keys.end, tile_begin + kTileTokens);
   rows->any = begin < end;
   if (!rows->any) return;
-  const PageId* ids = table.page_ids + table.row_begin[row];
+  const PageId* ids = table.page_ids + table.row_begin[segment.row];
   int64_t page = begin / table.tokens_per_page;
   for (int64_t t = begin; t < end; ++page) {
     const int64_t slot = t - page * table.tokens_per_page;
@@ -87,9 +91,9 @@ void FindTileRows(const AttentionParams& params, int32_t row, int32_t kv_head, c
     const KvStrides& ks = params.kv.k_strides;
     const KvStrides& vs = params.kv.v_strides;
     const char* k = static_cast<const char*>(params.kv.k) + PageOffset(ids[page], ks.page) +
-                    kv_head * ks.head + slot * ks.token;
+                    segment.kv_head * ks.head + slot * ks.token;
     const char* v = static_cast<const char*>(params.kv.v) + PageOffset(ids[page], vs.page) +
-                    kv_head * vs.head + slot * vs.token;
+                    segment.kv_head * vs.head + slot * vs.token;
     for (; t < page_end; ++t, k += ks.token, v += vs.token) {
       rows->k[t - tile_begin] = k;
       rows->v[t - tile_begin] = v;

@@ -11,9 +11,16 @@ HWY_BEFORE_NAMESPACE();
 namespace quire::cpu::HWY_NAMESPACE {
 
 void RunBFloat16(const AttentionJob& job, int32_t worker) {
+#if HWY_TARGET == HWY_AVX3
+  if (const auto dot = BFloat16DotKernels(); dot.run != nullptr) return dot.run(job, worker);
+#endif
   RunWorker<hwy::bfloat16_t>(job, worker);
 }
+
 void MergeBFloat16(const AttentionJob& job, int32_t worker) {
+#if HWY_TARGET == HWY_AVX3
+  if (const auto dot = BFloat16DotKernels(); dot.merge != nullptr) return dot.merge(job, worker);
+#endif
   MergeWorker<hwy::bfloat16_t>(job, worker);
 }
 
@@ -27,12 +34,16 @@ HWY_EXPORT(RunBFloat16);
 HWY_EXPORT(MergeBFloat16);
 
 AttentionKernels BFloat16Kernels() {
-  return {.run = [](const AttentionJob& job,
-                    int32_t worker) { HWY_DYNAMIC_DISPATCH(RunBFloat16)
-                                      (job, worker); },
-          .merge = [](const AttentionJob& job,
-                      int32_t worker) { HWY_DYNAMIC_DISPATCH(MergeBFloat16)
-                                        (job, worker); }};
+  return {.run =
+              [](const AttentionJob& job, int32_t worker) {
+                HWY_DYNAMIC_DISPATCH(RunBFloat16)
+                (job, worker);
+              },
+          .merge =
+              [](const AttentionJob& job, int32_t worker) {
+                HWY_DYNAMIC_DISPATCH(MergeBFloat16)
+                (job, worker);
+              }};
 }
 
 }  // namespace quire::cpu

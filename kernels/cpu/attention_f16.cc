@@ -25,12 +25,16 @@ HWY_EXPORT(RunFloat16);
 HWY_EXPORT(MergeFloat16);
 
 AttentionKernels Float16Kernels() {
-  return {.run = [](const AttentionJob& job,
-                    int32_t worker) { HWY_DYNAMIC_DISPATCH(RunFloat16)
-                                      (job, worker); },
-          .merge = [](const AttentionJob& job,
-                      int32_t worker) { HWY_DYNAMIC_DISPATCH(MergeFloat16)
-                                        (job, worker); }};
+  return {.run =
+              [](const AttentionJob& job, int32_t worker) {
+                HWY_DYNAMIC_DISPATCH(RunFloat16)
+                (job, worker);
+              },
+          .merge =
+              [](const AttentionJob& job, int32_t worker) {
+                HWY_DYNAMIC_DISPATCH(MergeFloat16)
+                (job, worker);
+              }};
 }
 
 }  // namespace quire::cpu

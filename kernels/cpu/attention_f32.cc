@@ -23,12 +23,16 @@ HWY_EXPORT(RunFloat32);
 HWY_EXPORT(MergeFloat32);
 
 AttentionKernels Float32Kernels() {
-  return {.run = [](const AttentionJob& job,
-                    int32_t worker) { HWY_DYNAMIC_DISPATCH(RunFloat32)
-                                      (job, worker); },
-          .merge = [](const AttentionJob& job,
-                      int32_t worker) { HWY_DYNAMIC_DISPATCH(MergeFloat32)
-                                        (job, worker); }};
+  return {.run =
+              [](const AttentionJob& job, int32_t worker) {
+                HWY_DYNAMIC_DISPATCH(RunFloat32)
+                (job, worker);
+              },
+          .merge =
+              [](const AttentionJob& job, int32_t worker) {
+                HWY_DYNAMIC_DISPATCH(MergeFloat32)
+                (job, worker);
+              }};
 }
 
 }  // namespace quire::cpu

@@ -35,18 +35,6 @@ inline SoftmaxState StateAt(float* memory, int32_t rows) {
   return {memory, memory + RoundUpTo16(rows), memory + 2 * RoundUpTo16(rows)};
 }
 
-// Where K and V of each token of a tile lie. Tokens without visible keys repeat the nearest visible
-// one, so that any of the 64 may be read; nothing is set if there is none (`any` is false).
-struct TileRows {
-  const char* k[kTileTokens];
-  const char* v[kTileTokens];
-  bool any;
-};
-
-// Looks the pages of the keys `keys` up, as far as they are in `tile`.
-void FindTileRows(const AttentionParams& params, int32_t row, int32_t kv_head, const KeyRange& keys,
-                  int32_t tile, TileRows* rows);
-
 struct AttentionJob {
   const AttentionParams* params;
   Schedule schedule;
@@ -55,6 +43,18 @@ struct AttentionJob {
   int64_t scratch_floats;  // of one worker
   float* partials;         // StateFloats(item_rows, head_dim) for each partial
 };
+
+// Where K and V of each token of a tile lie, for the first KV head of an item. Tokens without
+// visible keys repeat the nearest visible one, so that any of the 64 may be read; nothing is set if
+// there is none (`any` is false).
+struct TileRows {
+  const char* k[kTileTokens];
+  const char* v[kTileTokens];
+  bool any;
+};
+
+// Looks the pages of the keys `keys` up, as far as they are in `tile`.
+void FindTileRows(const AttentionJob& job, const Segment& segment, int32_t tile, TileRows* rows);
 
 // Scratch of one worker: the queries of an item in fp32, two states, and scores.
 constexpr int64_t ScratchFloats(int32_t rows, int32_t head_dim) {
@@ -73,6 +73,10 @@ struct AttentionKernels {
 AttentionKernels Float32Kernels();
 AttentionKernels Float16Kernels();
 AttentionKernels BFloat16Kernels();
+
+// What BFloat16Kernels uses with AVX-512 where the processor multiplies bf16 itself; null pointers
+// on others.
+AttentionKernels BFloat16DotKernels();
 
 }  // namespace quire::cpu
 

@@ -13,10 +13,10 @@
 #include <limits>
 
 #include "hwy/highway.h"
+#include "kernels/cpu/attention_simd.h"
 #include "kernels/half.h"
 
-HWY_BEFORE_NAMESPACE();
-namespace quire::cpu::HWY_NAMESPACE {
+QUIRE_BEGIN_SIMD
 
 namespace hn = hwy::HWY_NAMESPACE;
 
@@ -109,6 +109,100 @@ HWY_INLINE void StorePair(D d, Pair<V> pair, hwy::bfloat16_t* to) {
 #endif
 }
 
+// ---- Scores: a chain of multiply-adds over head_dim, 2N elements at a time.
+//
+// Queries are kept in scratch memory in the form that Dot wants: fp32, or as they came where the
+// processor multiplies bf16 itself (BFloat16Dot). kQueryWords: 4-byte words for two elements.
+
+template <class E>
+inline constexpr int kQueryWords = 2;
+
+template <class D, class E, class V = hn::Vec<D>>
+HWY_INLINE Pair<V> LoadKey(D d, const E* from) {
+  return LoadPair(d, from);
+}
+
+template <class E, class D, class V = hn::Vec<D>>
+requires(kQueryWords<E> == 2) HWY_INLINE Pair<V> LoadQuery(D d, const float* from) {
+  return LoadPair(d, from);
+}
+
+template <class E, class D>
+requires(kQueryWords<E> == 2) HWY_INLINE void StoreQuery(D d, const E* from, float* to) {
+  StorePair(d, LoadPair(d, from), to);
+}
+
+template <class D, class V>
+HWY_INLINE V Dot(D, Pair<V> query, Pair<V> key, V sum) {
+  return hn::MulAdd(query.b, key.b, hn::MulAdd(query.a, key.a, sum));
+}
+
+#ifdef QUIRE_BFLOAT16_DOT
+// bf16 with the dot-product instruction: every lane becomes sum + x1 y1 + x0 y0. Its products are
+// exact, so scores lose nothing by it. The weights of values are rounded to bf16 for it, as kernels
+// on other devices do; their sum is not.
+struct BFloat16Dot : hwy::bfloat16_t {};
+
+template <>
+inline constexpr int kQueryWords<BFloat16Dot> = 1;
+
+// Pairs of bf16.
+template <class D>
+using Words = hn::Vec<hn::RebindToUnsigned<D>>;
+
+template <class D>
+HWY_INLINE Words<D> LoadKey(D, const BFloat16Dot* from) {
+  return hn::LoadU(hn::RebindToUnsigned<D>(), reinterpret_cast<const uint32_t*>(from));
+}
+
+template <class E, class D>
+requires(kQueryWords<E> == 1) HWY_INLINE Words<D> LoadQuery(D, const float* from) {
+  return hn::LoadU(hn::RebindToUnsigned<D>(), reinterpret_cast<const uint32_t*>(from));
+}
+
+template <class E, class D>
+requires(kQueryWords<E> == 1) HWY_INLINE void StoreQuery(D d, const E* from, float* to) {
+  hn::StoreU(LoadKey(d, from), hn::RebindToUnsigned<D>(), reinterpret_cast<uint32_t*>(to));
+}
+
+template <class D, class V, class W>
+HWY_INLINE V Dot(D, W x, W y, V sum) {
+  if constexpr (sizeof(sum.raw) == 64) {
+    return V{_mm512_dpbf16_ps(sum.raw, (__m512bh)x.raw, (__m512bh)y.raw)};
+  } else if constexpr (sizeof(sum.raw) == 32) {
+    return V{_mm256_dpbf16_ps(sum.raw, (__m256bh)x.raw, (__m256bh)y.raw)};
+  } else {
+    return V{_mm_dpbf16_ps(sum.raw, (__m128bh)x.raw, (__m128bh)y.raw)};
+  }
+}
+
+// In every 128-bit block, `a` has the first four elements and `b` the others: the order in which
+// values of two tokens are brought together.
+template <class D, class V>
+HWY_INLINE void StorePair(D d, Pair<V> pair, BFloat16Dot* to) {
+  const auto a = hn::ShiftRight<16>(RoundToBFloat16(d, pair.a));
+  const auto b = hn::ShiftRight<16>(RoundToBFloat16(d, pair.b));
+  if constexpr (sizeof(a.raw) == 64) {
+    _mm512_storeu_si512(to, _mm512_packus_epi32(a.raw, b.raw));
+  } else if constexpr (sizeof(a.raw) == 32) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_packus_epi32(a.raw, b.raw));
+  } else {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_packus_epi32(a.raw, b.raw));
+  }
+}
+
+// The words {x[i], y[i]} for the elements that StorePair wants in `a` and in `b`.
+template <class D, class W>
+HWY_INLINE Pair<W> Interleave(D, W x, W y) {
+  const hn::Repartition<uint16_t, D> d16;
+  const hn::RebindToUnsigned<D> du;
+  const auto x16 = hn::BitCast(d16, x);
+  const auto y16 = hn::BitCast(d16, y);
+  return {hn::BitCast(du, hn::InterleaveLower(d16, x16, y16)),
+          hn::BitCast(du, hn::InterleaveUpper(d16, x16, y16))};
+}
+#endif  // QUIRE_BFLOAT16_DOT
+
 // exp(x) for x <= 0, within 2 units in the last place; exactly 1 at 0, exactly 0 below -87.3 (where
 // the result would be subnormal); NaN stays NaN. Each lane depends on its own x only.
 template <class D, class V>
@@ -188,7 +282,6 @@ HWY_INLINE void StoreSums(D d, V v0, V v1, V v2, V v3, float* to) {
 }
 #endif
 
-}  // namespace quire::cpu::HWY_NAMESPACE
-HWY_AFTER_NAMESPACE();
+QUIRE_END_SIMD
 
 #endif  // toggle

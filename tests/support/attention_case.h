@@ -19,7 +19,7 @@
 
 #include "kernels/half.h"
 #include "quire/attention.h"
-#include "support/attention_memory.h"
+#include "tests/support/attention_memory.h"
 
 namespace quire::testing {
 

@@ -299,12 +299,19 @@ struct Visible {
   int end;
 };
 
-// Values for rows that see different keys: those that all see are done together; before and after
-// them, each row goes alone.
+// Row r alone, keys [begin, end); its factor is then used up.
 template <class E, int kLanes>
-HWY_INLINE void MaskedValues(const float* weights, float* factors, int32_t head_dim, int row_count,
-                             const Visible* visible, const HeadTile& tile, float* values,
-                             const HeadTile* next) {
+HWY_INLINE void ValuesOfOne(int r, int begin, int end, const float* weights, float* factors,
+                            int32_t head_dim, const HeadTile& tile, float* values) {
+  if (begin >= end) return;
+  ValueRows<E, kLanes, 1>(weights + r * kTileTokens, factors + r, head_dim, tile, begin, end,
+                          values + int64_t{r} * head_dim, nullptr);
+  factors[r] = 1;
+}
+
+// The keys that all rows see, cut to whole groups of kValueKeys unless all see the same.
+template <class E>
+HWY_INLINE Visible SeenByAll(const Visible* visible, int row_count) {
   Visible all = visible[0];
   bool equal = true;
   for (int r = 1; r < row_count; ++r) {
@@ -312,24 +319,28 @@ HWY_INLINE void MaskedValues(const float* weights, float* factors, int32_t head_
     all.begin = std::max(all.begin, visible[r].begin);
     all.end = std::min(all.end, visible[r].end);
   }
-  if (!equal) {
-    constexpr int kKeys = kValueKeys<E>;
-    all = {(all.begin + kKeys - 1) / kKeys * kKeys, all.end / kKeys * kKeys};
+  constexpr int kKeys = kValueKeys<E>;
+  return equal ? all : Visible{(all.begin + kKeys - 1) / kKeys * kKeys, all.end / kKeys * kKeys};
+}
+
+// Values for rows that see different keys: those that all see are done together; before and after
+// them, each row goes alone.
+template <class E, int kLanes>
+HWY_INLINE void MaskedValues(const float* weights, float* factors, int32_t head_dim, int row_count,
+                             const Visible* visible, const HeadTile& tile, float* values,
+                             const HeadTile* next) {
+  const Visible all = SeenByAll<E>(visible, row_count);
+  const bool together = all.begin < all.end;
+  for (int r = 0; r < row_count; ++r) {
+    const int end = together ? all.begin : visible[r].end;
+    ValuesOfOne<E, kLanes>(r, visible[r].begin, end, weights, factors, head_dim, tile, values);
   }
-  const auto alone = [&](int r, int begin, int end) HWY_ATTR {
-    if (begin >= end) return;
-    ValueRows<E, kLanes, 1>(weights + r * kTileTokens, factors + r, head_dim, tile, begin, end,
-                            values + int64_t{r} * head_dim, nullptr);
-    factors[r] = 1;
-  };
-  if (all.begin >= all.end) {
-    for (int r = 0; r < row_count; ++r) alone(r, visible[r].begin, visible[r].end);
-    return;
-  }
-  for (int r = 0; r < row_count; ++r) alone(r, visible[r].begin, all.begin);
+  if (!together) return;
   Values<E, kLanes>(weights, factors, head_dim, row_count, tile, all.begin, all.end, values, next);
-  for (int r = 0; r < row_count; ++r) factors[r] = 1;
-  for (int r = 0; r < row_count; ++r) alone(r, all.end, visible[r].end);
+  for (int r = 0; r < row_count; ++r) {
+    factors[r] = 1;
+    ValuesOfOne<E, kLanes>(r, all.end, visible[r].end, weights, factors, head_dim, tile, values);
+  }
 }
 
 QUIRE_END_SIMD

@@ -1,9 +1,9 @@
 #include "engine/demo_text.h"
 
 namespace engine {
+namespace {
 
-std::string_view Passage() {
-  return R"(HAMLET:
+constexpr char kPassage[] = R"(HAMLET:
 To be, or not to be, that is the question:
 Whether 'tis nobler in the mind to suffer
 The slings and arrows of outrageous fortune,
@@ -73,7 +73,10 @@ And then is heard no more: it is a tale
 Told by an idiot, full of sound and fury,
 Signifying nothing.
 )";
-}
+
+}  // namespace
+
+std::string_view Passage() { return kPassage; }
 
 std::vector<std::string> Questions(int count) {
   static constexpr const char* kWho[] = {"Hamlet", "Antony", "Brutus", "Caesar",

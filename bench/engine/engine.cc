@@ -15,7 +15,6 @@ using quire::GroupId;
 using quire::Sequence;
 
 constexpr GroupId kGroup{0};  // a Llama model has one kind of layer
-constexpr int32_t kMaxFailedCopies = 3;
 
 quire::KvLayout LayoutOf(const ModelConfig& config, int32_t tokens_per_page) {
   quire::KvLayout layout;
@@ -85,8 +84,8 @@ absl::StatusOr<RequestId> Engine::Submit(Request request) {
   }
   for (quire::TokenId token : request.prompt) {
     if (token < 0 || token >= config.vocab_size) {
-      return absl::InvalidArgumentError(absl::StrCat("token ", token, " of the prompt is not one of "
-                                                     "the model's ", config.vocab_size));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "token ", token, " of the prompt is not one of the model's ", config.vocab_size));
     }
   }
   if (request.samples < 1 || request.samples > options_.max_running) {
@@ -139,16 +138,10 @@ absl::StatusOr<bool> Engine::Step() {
   }
   stats_.peak_running = std::max(stats_.peak_running, static_cast<int32_t>(running_.size()));
 
-  status = CarryOutCopies();
-  if (!status.ok()) {
-    // The step is given up; the streams that lost data find out at the next one. A device that
-    // keeps failing is no use.
-    ++stats_.failed_copies;
-    if (++failed_copies_in_a_row_ >= kMaxFailedCopies) return status;
+  if (!CarryOutCopies()) {
+    ++stats_.failed_copies;  // the streams that lost data find out at the next step
     return true;
   }
-  failed_copies_in_a_row_ = 0;
-
   status = Compute();
   if (!status.ok()) return status;
   status = SampleAll();
@@ -280,12 +273,14 @@ absl::Status Engine::Admit() {
   return absl::OkStatus();
 }
 
-absl::Status Engine::CarryOutCopies() {
+// False if the device failed. Whoever needed a copy then goes back to a page border, where it needs
+// none, so even a device that always fails cannot stop the engine, only slow it down.
+bool Engine::CarryOutCopies() {
   const quire::Plan plan = cache_->TakePlan();
-  if (plan.ticket == quire::kNoTicket) return absl::OkStatus();
+  if (plan.ticket == quire::kNoTicket) return true;
   const absl::Status status = device_->Copy(plan, quire::Stream());
   cache_->Retire(plan.ticket, status);  // a CPU device is done when Copy returns
-  return status;
+  return status.ok();
 }
 
 absl::Status Engine::Compute() {

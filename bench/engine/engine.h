@@ -83,8 +83,8 @@ struct RunningView {
 
 class Engine {
  public:
-  // `model` is borrowed. `device` stands in for the CPU device made here otherwise; it must have the
-  // pages that `options` describe.
+  // `model` is borrowed. `device` stands in for the CPU device made here otherwise; it must have
+  // the pages that `options` describe.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(
       Model* model, const EngineOptions& options, std::unique_ptr<quire::Device> device = nullptr);
 
@@ -93,12 +93,14 @@ class Engine {
   absl::StatusOr<RequestId> Submit(Request request);
 
   // One step for all that runs; false when there is nothing to do. A status is an error of the
-  // machine or of this code, never of a request.
+  // machine or of this code, never of a request. A plan that the device could not carry out is no
+  // error: what it cost is computed again.
   absl::StatusOr<bool> Step();
 
   // Steps until nothing is left to do.
   absl::Status Run();
 
+  // Grows as the request does; the reference stays good as long as the engine.
   const Result& result(RequestId id) const { return results_[static_cast<size_t>(id)]; }
   const EngineStats& stats() const { return stats_; }
   const quire::KvCache& cache() const { return *cache_; }
@@ -142,7 +144,7 @@ class Engine {
   bool GiveUpPartialPage(Stream* stream);
   absl::Status Admit();
   absl::StatusOr<bool> StartWaiting(Stream* stream);
-  absl::Status CarryOutCopies();
+  bool CarryOutCopies();
   absl::Status Compute();
   absl::Status ForkSamples(Stream* stream, std::span<const float> logits);
   void Extend(Stream* stream, std::span<const float> logits);
@@ -157,10 +159,9 @@ class Engine {
 
   std::deque<std::unique_ptr<Stream>> waiting_;   // front goes next
   std::vector<std::unique_ptr<Stream>> running_;  // in order of arrival
-  std::vector<Result> results_;
+  std::deque<Result> results_;                    // a deque: result() hands out references
   std::vector<Clock::time_point> arrivals_;
   EngineStats stats_;
-  int32_t failed_copies_in_a_row_ = 0;
 
   // The step at hand; kept so that a warm step does not allocate.
   int32_t budget_ = 0;

@@ -1,7 +1,7 @@
 // quire_generate: continues a text with a llama2.c model, through Quire's pages.
 //
 //   quire_generate --prompt "Once upon a time" --tokens 200
-//   quire_generate --prompt "To be" --tokens 60 --temperature 0.8 --seed 7 --samples 4 --json out.json
+//   quire_generate --prompt "To be" --temperature 0.8 --seed 7 --samples 4 --json out.json
 
 #include <algorithm>
 #include <cctype>

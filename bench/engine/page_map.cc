@@ -22,7 +22,7 @@ constexpr int kPanelGap = 48;
 constexpr int kHeader = 76;  // title of the picture
 constexpr int kPanelHeader = 54;
 constexpr int kLegendRow = 19;
-constexpr int kLegendColumn = 132;
+constexpr int kLegendColumn = 172;
 constexpr int kMaxStripes = 4;
 
 constexpr char kFree[] = "#eceff1";
@@ -30,8 +30,8 @@ constexpr char kCached[] = "#b4bcc2";
 constexpr char kInk[] = "#263238";
 constexpr char kPaleInk[] = "#607d8b";
 
-// Hues a golden angle apart, so that neighbours differ however many there are; three lightnesses, so
-// that hues that come close again differ too.
+// Hues a golden angle apart, so that neighbours differ however many there are; three lightnesses,
+// so that hues that come close again differ too.
 std::string Colour(int32_t holder) {
   const int hue = static_cast<int>(std::fmod(205.0 + 137.508 * holder, 360.0));
   constexpr int kLightness[] = {50, 62, 40};
@@ -49,7 +49,8 @@ std::string Rect(double x, double y, double width, double height, const std::str
 }
 
 std::string Text(int x, int y, const std::string& style, const std::string& text) {
-  return absl::StrCat("<text x=\"", x, "\" y=\"", y, "\" class=\"", style, "\">", text, "</text>\n");
+  return absl::StrCat("<text x=\"", x, "\" y=\"", y, "\" class=\"", style, "\">", text,
+                      "</text>\n");
 }
 
 // A live page: a stripe per holder (up to kMaxStripes), full height pale, the used part in full.
@@ -164,9 +165,9 @@ int32_t PageMap::cached() const {
       std::count_if(pages.begin(), pages.end(), [](const Page& p) { return p.cached; }));
 }
 
-int32_t PageMap::references() const {
+int32_t PageMap::shared_references() const {
   size_t sum = 0;
-  for (const Page& page : pages) sum += page.holders.size();
+  for (const Page& page : pages) sum += page.holders.size() > 1 ? page.holders.size() : 0;
   return static_cast<int32_t>(sum);
 }
 
@@ -187,7 +188,7 @@ PageMap TakePageMap(const Engine& engine) {
     const auto holder = static_cast<int32_t>(map.names.size());
     std::string name = absl::StrCat("request ", view.request);
     if (engine.result(view.request).samples.size() > 1) name = absl::StrCat("sample ", view.sample);
-    map.names.push_back(absl::StrCat(name, ", ", view.sequence->length()));
+    map.names.push_back(absl::StrCat(name, ": ", view.sequence->length(), " tokens"));
     const std::span<const quire::PageId> pages = view.sequence->pages(kGroup);
     for (size_t p = 0; p < pages.size(); ++p) {
       PageMap::Page& page = map.pages[static_cast<size_t>(pages[p])];

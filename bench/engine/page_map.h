@@ -25,10 +25,10 @@ struct PageMap {
   std::vector<std::string> names;  // of the holders
 
   int32_t live() const;
-  int32_t shared() const;        // pages with more than one holder
+  int32_t shared() const;  // pages with more than one holder
   int32_t cached() const;
-  int32_t references() const;    // holders of all pages
-  int32_t unused_tokens() const; // empty slots of live pages: internal fragmentation
+  int32_t shared_references() const;  // holders of the shared pages
+  int32_t unused_tokens() const;      // empty slots of live pages: internal fragmentation
 };
 
 // The live pages of what runs now. Changes nothing.

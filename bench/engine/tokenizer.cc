@@ -158,7 +158,8 @@ std::vector<TokenId> Tokenizer::Encode(std::string_view text, bool bos) const {
     tokens.push_back(space != kNone ? space : ' ' + kFirstByte);
     for (TokenId token : Characters(text)) tokens.push_back(token);
   }
-  // BOS takes part in merging, as in llama2.c: no piece begins with its text, so nothing comes of it.
+  // BOS takes part in merging, as in llama2.c; no piece begins with its text, so nothing comes of
+  // it.
   if (bos) tokens.insert(tokens.begin(), kBos);
   Merge(&tokens);
   return tokens;

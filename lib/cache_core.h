@@ -127,6 +127,8 @@ class CacheCore {
     int32_t page_start;  // token position of the page's first slot
     int32_t owner;       // slot and generation of the sequence it was planned for
     uint32_t owner_generation;
+    bool failed = false;    // it, or the page it copies from
+    NodeId node = kNoNode;  // pinned: where the target hung when ClearCached emptied the index
   };
 
   struct PlanRecord {
@@ -192,8 +194,9 @@ class CacheCore {
   void Hold(int32_t group, PageId page);
   void Unhold(int32_t group, PageId page);
   void CancelCopyTo(int32_t group, PageId page);
-  void FailCopies(const PlanRecord& plan);
+  void FailCopies(PlanRecord* plan);
   void FailTarget(const CopyRecord& record);
+  bool IsBelow(NodeId node, NodeId ancestor) const;
   void UnindexSubtree(NodeId node);
   void UnindexEverything();
   void DetachAllPages(NodeId node);
@@ -222,7 +225,7 @@ class CacheCore {
   uint64_t last_batch_ = 0;
   std::vector<int32_t> takers_;                           // scratch of ReserveAll: who needs pages
   std::vector<std::pair<int32_t, PageId>> shared_tails_;  // scratch of ReserveAll
-  std::vector<NodeId> subtree_;                           // scratch of FailTarget
+  std::vector<NodeId> subtree_;                           // scratch of UnindexSubtree
 
   // Counters of Stats.
   int64_t tokens_looked_up_ = 0;

@@ -2,6 +2,7 @@
 // already share.
 
 #include <algorithm>
+#include <utility>
 
 #include "lib/cache_core.h"
 #include "lib/check.h"
@@ -37,9 +38,10 @@ void CacheCore::Retire(Ticket ticket, bool failed) {
               "tickets retire once each, in the order they were taken");
   std::unique_ptr<PlanRecord> plan = std::move(outstanding_.front());
   outstanding_.erase(outstanding_.begin());
-  if (failed) FailCopies(*plan);
+  if (failed) FailCopies(plan.get());
   for (const CopyRecord& record : plan->records) {
     const auto group = static_cast<int32_t>(record.copy.group);
+    if (record.node != kNoNode) index_.Unpin(record.node);
     Unhold(group, record.copy.from_page);
     Unhold(group, record.copy.to_page);
   }
@@ -85,37 +87,35 @@ void CacheCore::CancelCopyTo(int32_t group, PageId page) {
 
 // A copy failed: its target never holds what its key or its sequences say, and neither does
 // anything computed on top of it or copied from it.
-void CacheCore::FailCopies(const PlanRecord& plan) {
-  for (const CopyRecord& failed : plan.records) {
-    std::vector<CopyRecord> tainted = {failed};
-    for (size_t i = 0; i < tainted.size(); ++i) {
-      const CopyRecord record = tainted[i];
-      ++copies_failed_;
-      FailTarget(record);
-      // Copies of the bad page, in plans that run after this one.
-      const auto follow = [&](const CopyRecord& later) {
-        if (later.copy.group == record.copy.group && later.copy.from_page == record.copy.to_page) {
-          tainted.push_back(later);
-        }
-      };
-      for (const auto& later_plan : outstanding_) {
-        std::for_each(later_plan->records.begin(), later_plan->records.end(), follow);
+void CacheCore::FailCopies(PlanRecord* plan) {
+  std::vector<CopyRecord> tainted;
+  const auto taint = [&tainted](CopyRecord& record) {
+    if (!std::exchange(record.failed, true)) tainted.push_back(record);
+  };
+  std::for_each(plan->records.begin(), plan->records.end(), taint);
+  for (size_t i = 0; i < tainted.size(); ++i) {
+    const CopyRecord record = tainted[i];
+    ++copies_failed_;
+    FailTarget(record);
+    // Copies of the bad page, in plans that run after this one.
+    const auto follow = [&](CopyRecord& later) {
+      if (later.copy.group == record.copy.group && later.copy.from_page == record.copy.to_page) {
+        taint(later);
       }
-      std::for_each(pending_.begin(), pending_.end(), follow);
+    };
+    for (const auto& later_plan : outstanding_) {
+      std::for_each(later_plan->records.begin(), later_plan->records.end(), follow);
     }
+    std::for_each(pending_.begin(), pending_.end(), follow);
   }
 }
 
 void CacheCore::FailTarget(const CopyRecord& record) {
   const auto group = static_cast<int32_t>(record.copy.group);
   const PageId page = record.copy.to_page;
-  subtree_.clear();
-  if (index_.keyed(group, page)) UnindexSubtree(index_.node_of(group, page));
-  // With one page size, whatever was indexed on top of the page hangs below the page's own node.
-  // With several, smaller pages may have been indexed before the copied one was full, and nothing
-  // names them: give up the index rather than trust one of them.
-  if (!uniform_) UnindexEverything();
-
+  const NodeId node = index_.keyed(group, page) ? index_.node_of(group, page) : record.node;
+  // Who is affected: holders of the page (it does not leave a window while it is held), and those
+  // who hit what was computed on top of it, which they have as an ancestor.
   const int32_t logical = record.page_start / groups_[group].options.tokens_per_page;
   for (int32_t slot = 0; slot < options_.max_sequences; ++slot) {
     State& state = states_[static_cast<size_t>(slot)];
@@ -123,20 +123,30 @@ void CacheCore::FailTarget(const CopyRecord& record) {
     const Extent& extent = state.extents[group];
     const bool holds = logical >= extent.first_page && logical < extent.page_count &&
                        Row(group, slot)[logical] == page;
-    // Its window may have moved past the page; what it computed since is no better.
-    const bool moved_past = logical < extent.first_page && slot == record.owner &&
-                            state.generation == record.owner_generation;
-    const bool built_on = std::find(subtree_.begin(), subtree_.end(), state.tip) != subtree_.end();
-    if (holds || moved_past || built_on) {
+    if (holds || (node != kNoNode && IsBelow(state.tip, node))) {
       state.valid_length = std::min(state.valid_length, record.page_start);
     }
   }
+  // With one page size, whatever was indexed on top of the page hangs below the page's own node.
+  // With several, smaller pages may have been indexed before the copied one was full, and nothing
+  // names them: give up the index rather than trust one of them.
+  if (!uniform_) {
+    UnindexEverything();
+  } else if (node != kNoNode) {
+    UnindexSubtree(node);
+  }
+}
+
+// Is `node` `ancestor`, or below it? Also true of nodes that left the index.
+bool CacheCore::IsBelow(NodeId node, NodeId ancestor) const {
+  while (index_.depth(node) > index_.depth(ancestor)) node = index_.parent(node);
+  return node == ancestor;
 }
 
 // `node` and everything below it can no longer be found, and no page keeps a key there. The nodes
-// that sequences stand on stay as unindexed shells; all are listed in subtree_.
+// that sequences stand on stay as unindexed shells.
 void CacheCore::UnindexSubtree(NodeId node) {
-  subtree_.push_back(node);
+  subtree_.assign(1, node);
   for (size_t i = 0; i < subtree_.size(); ++i) {
     index_.Pin(subtree_[i]);
     for (NodeId child = index_.newest_child(subtree_[i]); child != kNoNode;
@@ -185,6 +195,18 @@ void CacheCore::UnindexEverything() {
   }
 }
 
-void CacheCore::ClearCached() { UnindexEverything(); }
+void CacheCore::ClearCached() {
+  // A copy that fails later must still find who built on its target.
+  const auto remember = [this](CopyRecord& record) {
+    const auto group = static_cast<int32_t>(record.copy.group);
+    if (!index_.keyed(group, record.copy.to_page)) return;
+    record.node = index_.node_of(group, record.copy.to_page);
+    index_.Pin(record.node);
+  };
+  for (const auto& plan : outstanding_) {
+    std::for_each(plan->records.begin(), plan->records.end(), remember);
+  }
+  UnindexEverything();
+}
 
 }  // namespace quire

@@ -35,6 +35,11 @@ Stats CacheCore::stats() const {
 
 absl::Status CacheCore::Validate() const {
   std::vector<uint32_t> pins(index_.node_capacity(), 0);
+  for (const auto& plan : outstanding_) {
+    for (const CopyRecord& record : plan->records) {
+      if (record.node != kNoNode) ++pins[static_cast<uint32_t>(record.node)];
+    }
+  }
   int32_t alive = 0;
   for (int32_t slot = 0; slot < options_.max_sequences; ++slot) {
     if (!states_[static_cast<size_t>(slot)].alive) continue;

@@ -182,8 +182,8 @@ TEST(EngineTest, OneRequestMayTakeTheWholePoolAgainAndAgain) {
   std::unique_ptr<Engine> engine = MakeEngine(&model, options);
   std::vector<Request> requests;
   for (int32_t i = 0; i < 5; ++i) {
-    requests.push_back(MakeRequest(7, 30, 6));
-    requests.back().prompt[28] = i;
+    requests.push_back(MakeRequest(7, 34, 2));
+    requests.back().prompt[29] = i;  // four tokens of a page match, just enough to be copied
   }
   RunAndCheck(&model, engine.get(), requests);
 }
@@ -240,7 +240,7 @@ TEST(EngineTest, WhatCanNeverRunIsRefusedAtOnce) {
   bad[4].samples = 0;
   bad[5].samples = 4;
   bad[6].temperature = NAN;
-  bad[7].max_new_tokens = 119;           // past the context of 128
+  bad[7].prompt.resize(200);
   bad[8].max_new_tokens = 56;            // 65 tokens to keep, the pool holds 64
   for (size_t i = 0; i < bad.size(); ++i) {
     const absl::Status status = engine->Submit(bad[i]).status();
@@ -254,6 +254,15 @@ TEST(EngineTest, WhatCanNeverRunIsRefusedAtOnce) {
   EXPECT_FALSE(*more);  // nothing was queued
 
   RunAndCheck(&model, engine.get(), {MakeRequest(1, 10, 55)});  // one less just fits
+}
+
+TEST(EngineTest, TheContextIsTheLimit) {
+  Model model(TinyCheckpoint());
+  std::unique_ptr<Engine> engine = MakeEngine(&model, EngineOptions());
+  const absl::Status status = engine->Submit(MakeRequest(1, 10, 120)).status();
+  EXPECT_NE(std::string(status.message()).find("context of 128"), std::string::npos) << status;
+  // The last token is generated, not computed, so it needs no place.
+  RunAndCheck(&model, engine.get(), {MakeRequest(1, 10, 119)});
 }
 
 TEST(EngineTest, BadOptionsAreErrors) {
@@ -332,6 +341,8 @@ TEST(PageMapTest, CountsWhatIsThere) {
   EXPECT_EQ(map.live(), 2 + 3);
   EXPECT_EQ(map.shared(), 2);
   EXPECT_EQ(map.unused_tokens(), 3 * 10);
+  MarkCached(engine.get(), std::vector<Ids>{request.prompt}, &map);
+  EXPECT_EQ(map.cached(), 0);  // a page that somebody holds is live, though a lookup finds it
 
   ASSERT_TRUE(engine->Run().ok());
   std::vector<Ids> streams;

@@ -29,6 +29,7 @@ const std::vector<TinyPiece>& Pieces() {
       {"abc", 9},  // 266
       {"é", -5},   // 267
       {"aa", 5},   // 268
+      {"\x80", -6},  // 269
   };
   return pieces;
 }
@@ -54,8 +55,8 @@ TEST(TokenizerTest, BestScoreMergesFirst) {
 }
 
 TEST(TokenizerTest, OfEqualScoresTheLeftmostMerges) {
-  // " aaab": "aa" twice and "ab" score 5 each; the left "aa" goes first, then "ab".
-  EXPECT_EQ(Make().Encode("aaab", false), (Ids{259, 268, 263}));
+  // " aab": "aa" and "ab" score 5 each. Merging "ab" first would leave " a", "ab".
+  EXPECT_EQ(Make().Encode("aab", false), (Ids{259, 268, 261}));
 }
 
 TEST(TokenizerTest, CharactersWithoutAPieceBecomeBytes) {
@@ -65,11 +66,11 @@ TEST(TokenizerTest, CharactersWithoutAPieceBecomeBytes) {
 }
 
 TEST(TokenizerTest, BytesThatAreNotUtf8StayBytes) {
-  const std::string text = "\xFF\xC3" "a\x80\x80\x80\x80\x80";
-  Ids expected = {259, 0xFF + 3, 0xC3 + 3};
-  // "a" and three continuations make the four bytes at which a character ends.
-  for (int byte : {0x61, 0x80, 0x80, 0x80, 0x80, 0x80}) expected.push_back(byte + 3);
-  EXPECT_EQ(Make().Encode(text, false), expected);
+  const std::string text = "\xFF\xC3" "a\x80\x80\x80\x80";
+  // "a" and three continuations make the four bytes at which a character ends; the fifth byte is a
+  // character, and here a piece, of its own.
+  const int b = 0x80 + 3;
+  EXPECT_EQ(Make().Encode(text, false), (Ids{259, 0xFF + 3, 0xC3 + 3, 'a' + 3, b, b, b, 269}));
 }
 
 TEST(TokenizerTest, DecodeGivesTheTextBack) {
@@ -120,6 +121,7 @@ TEST(TokenizerTest, BadFields) {
   ExpectBad(with(8, int32_t{-1}), vocab, "has -1 bytes");
   ExpectBad(with(8, std::numeric_limits<int32_t>::max()), vocab, "token 0 has");
   ExpectBad(with(4, std::numeric_limits<float>::quiet_NaN()), vocab, "NaN");
+  ExpectBad(good.substr(0, good.size() - 1), vocab, "has 1 bytes, 0 are left");
   ExpectBad(good, vocab + 1, "ends at token");
   ExpectBad(good, vocab - 1, "belong to this model");
   ExpectBad(good, 258, "256 bytes");

@@ -95,13 +95,14 @@ absl::StatusOr<RequestId> Engine::Submit(Request request) {
   if (!std::isfinite(request.temperature) || request.temperature < 0) {
     return absl::InvalidArgumentError("temperature must be a number of at least 0");
   }
+  // The last token is generated but never computed, so it needs no place.
   const int64_t total = static_cast<int64_t>(request.prompt.size()) + request.max_new_tokens;
-  if (total > config.context) {
+  if (total - 1 > config.context) {
     return absl::InvalidArgumentError(
         absl::StrCat("a prompt of ", request.prompt.size(), " and ", request.max_new_tokens,
                      " new tokens exceed the model's context of ", config.context));
   }
-  // Refused now rather than preempted for ever. The last token is never computed.
+  // Refused now rather than preempted for ever.
   absl::Status fits = cache_->CheckFits(total - 1, options_.step_tokens);
   if (!fits.ok()) return fits;
 

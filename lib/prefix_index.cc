@@ -40,7 +40,10 @@ absl::Status PrefixIndex::Init(int32_t unit, std::span<const IndexGroup> groups,
 }
 
 int64_t PrefixIndex::bytes() const {
-  size_t total = nodes_.bytes() + free_nodes_.bytes() + tokens_.bytes() + slots_.bytes();
+  // Nodes never used are address space and no memory.
+  const size_t node_bytes = node_words_ * sizeof(uint64_t) + sizeof(NodeId) +
+                            static_cast<size_t>(unit_) * sizeof(TokenId);
+  size_t total = node_fresh_ * node_bytes + slots_.bytes();
   for (const auto& keys : keys_) total += keys.bytes();
   return static_cast<int64_t>(total);
 }

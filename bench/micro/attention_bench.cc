@@ -228,7 +228,7 @@ void BM_AppendKv(benchmark::State& state) {
 }
 BENCHMARK(BM_AppendKv)->Arg(32)->Arg(65536)->Unit(benchmark::kMicrosecond)->UseRealTime();
 
-// Whole pages inside the pool, against one memcpy of as many bytes, in turn.
+// Whole pages inside the pool, against one memcpy (one thread) of as many bytes.
 void BM_CopyPages(benchmark::State& state) {
   const int64_t page_bytes = state.range(0);
   const auto pages = static_cast<int32_t>((int64_t{256} << 20) / page_bytes);
@@ -248,19 +248,16 @@ void BM_CopyPages(benchmark::State& state) {
                                   .to = to.data(),
                                   .threads = nullptr};
   const int64_t bytes = page_bytes * pages;
+  const double best = Measure(state, [&] { CheckOk(state, cpu::CopyPages(params)); });
   double best_memcpy = 1e30;
-  const double best = Measure(state, [&] {
-    CheckOk(state, cpu::CopyPages(params));
-    state.PauseTiming();
+  for (int i = 0; i < 5; ++i) {
     const auto begin = std::chrono::steady_clock::now();
     std::memcpy(pool.data() + bytes, pool.data(), static_cast<size_t>(bytes));
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
     best_memcpy = std::min(best_memcpy, seconds.count());
-    state.ResumeTiming();
-  });
+  }
   state.SetBytesProcessed(static_cast<int64_t>(state.iterations()) * bytes);
-  (void)best;
-  state.counters["memcpy_bytes_per_second"] = static_cast<double>(bytes) / best_memcpy;
+  state.counters["fraction_of_memcpy"] = best_memcpy / best;
 }
 BENCHMARK(BM_CopyPages)->Arg(65536)->Arg(1 << 20)->Unit(benchmark::kMillisecond)->UseRealTime();
 

@@ -6,6 +6,9 @@
 #include <cstring>
 #include <numeric>
 #include <random>
+#include <thread>
+
+#include "bench/micro/stream_rate.h"
 
 namespace quire::bench {
 
@@ -28,8 +31,7 @@ std::vector<int32_t> Shuffled(int32_t n, uint32_t seed) {
   std::mt19937 random(seed);
   // Fisher-Yates by hand: std::shuffle differs between standard libraries.
   for (int32_t i = n - 1; i > 0; --i) {
-    std::swap(order[static_cast<size_t>(i)],
-              order[random() % (static_cast<uint32_t>(i) + 1)]);
+    std::swap(order[static_cast<size_t>(i)], order[random() % (static_cast<uint32_t>(i) + 1)]);
   }
   return order;
 }
@@ -61,6 +63,15 @@ void BM_Memcpy(benchmark::State& state) {
   state.SetBytesProcessed(state.iterations() * static_cast<int64_t>(bytes));
 }
 BENCHMARK(BM_Memcpy)->ArgName("MiB")->Arg(256)->UseRealTime();
+
+// What every decode kernel is held against: all cores reading memory once.
+void BM_ReadRate(benchmark::State& state) {
+  const auto cores = static_cast<int32_t>(std::thread::hardware_concurrency());
+  double best = 0;
+  for (auto _ : state) best = std::max(best, ReadRate(cores, 1));
+  state.counters["read_rate"] = best;
+}
+BENCHMARK(BM_ReadRate)->UseRealTime();
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// What this machine can do now: measured in the same run as the benchmarks, because the machines are
-// shared and a figure alone says little.
+// What this machine can do now: measured in the same run as the benchmarks, because the machines
+// are shared and a figure alone says little.
 
 #ifndef QUIRE_BENCH_MICRO_YARDSTICKS_H_
 #define QUIRE_BENCH_MICRO_YARDSTICKS_H_

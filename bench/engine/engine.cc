@@ -206,12 +206,11 @@ absl::Status Engine::ReserveForRunning(bool* preempted) {
     ScheduleRunning();
     const absl::Status status = cache_->ReserveAll(sequences_, counts_);
     if (status.code() != absl::StatusCode::kResourceExhausted) return status;
-    if (running_.size() > 1) {
-      Preempt();
-      *preempted = true;
-    } else if (!GiveUpPartialPage(running_.front().get())) {
-      return absl::InternalError("a request that fits alone found no room alone");
+    if (running_.size() == 1) {
+      return absl::InternalError("a request that fits an empty cache found no room alone");
     }
+    Preempt();
+    *preempted = true;
   }
 }
 
@@ -226,24 +225,13 @@ void Engine::Preempt() {
   running_.pop_back();
 }
 
-// A partly matching page is pinned until it is copied, which takes one page more than the request
-// needs in the end. Where that one is not to be had, its tokens are computed instead.
-bool Engine::GiveUpPartialPage(Stream* stream) {
-  const int32_t partial = stream->sequence.length() % options_.tokens_per_page;
-  if (partial == 0) return false;
-  return stream->sequence.Truncate(stream->sequence.length() - partial).ok();
-}
-
 // Starts the stream and takes room for all its known tokens; false if there is none now. Taking it
 // all at once keeps out a prompt that would be preempted halfway.
 absl::StatusOr<bool> Engine::StartWaiting(Stream* stream) {
   absl::StatusOr<Sequence> sequence = cache_->Start(stream->tokens);
   if (!sequence.ok()) return sequence.status();
   stream->sequence = *std::move(sequence);
-  absl::Status status = stream->sequence.Reserve(stream->remaining());
-  if (absl::IsResourceExhausted(status) && running_.empty() && GiveUpPartialPage(stream)) {
-    status = stream->sequence.Reserve(stream->remaining());
-  }
+  const absl::Status status = stream->sequence.Reserve(stream->remaining());
   if (status.ok()) return true;
   stream->sequence = Sequence();
   if (absl::IsResourceExhausted(status) && !running_.empty()) return false;

@@ -141,7 +141,6 @@ class Engine {
   void ScheduleRunning();
   absl::Status ReserveForRunning(bool* preempted);
   void Preempt();
-  bool GiveUpPartialPage(Stream* stream);
   absl::Status Admit();
   absl::StatusOr<bool> StartWaiting(Stream* stream);
   bool CarryOutCopies();

@@ -5,6 +5,7 @@
 #define QUIRE_KERNELS_CPU_ATTENTION_JOB_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "kernels/schedule.h"
 #include "quire/attention.h"
@@ -77,6 +78,15 @@ AttentionKernels BFloat16Kernels();
 // What BFloat16Kernels uses with AVX-512 where the processor multiplies bf16 itself; null pointers
 // on others.
 AttentionKernels BFloat16DotKernels();
+
+// For tests: the instruction sets that this build has code for and this processor runs, the best
+// first; and which one the kernels use from now on, in all threads (0: the best).
+struct InstructionSet {
+  int64_t id;
+  const char* name;
+};
+std::vector<InstructionSet> InstructionSets();
+void UseInstructionSet(int64_t id);
 
 }  // namespace quire::cpu
 

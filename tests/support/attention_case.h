@@ -39,7 +39,7 @@ struct CaseRow {
 };
 
 struct CaseShape {
-  std::vector<CaseRow> rows;
+  std::vector<CaseRow> rows = {};
   DType dtype = DType::kFloat32;
   int32_t kv_heads = 2;
   int32_t group = 4;

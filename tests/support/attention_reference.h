@@ -82,8 +82,9 @@ inline HeadResult ReferenceHead(const AttentionCase& c, const HeadKv& kv, size_t
 
 // The rule of FlashAttention's tests: over all outputs of a call, the largest error against float64
 // may be at most twice the largest error of the naive computation above, plus 1e-5 (fp16, bf16) or
-// 1e-6 (fp32). Values are of size 1. An LSE may be off by 2e-6 of its size, or of 1 if that is
-// more: it is fp32 whatever the element type. Infinities must be equal, and nothing may be NaN.
+// 1e-6 (fp32). Values are of size 1. An LSE is fp32 whatever the element type: it may be off by
+// 2e-6 of 1, of itself or of the size of the products that a score sums up, whichever is largest.
+// Infinities must be equal, and nothing may be NaN.
 struct WorstError {
   double kernel = 0;
   double naive = 0;
@@ -108,7 +109,8 @@ inline void CompareHead(const AttentionCase& c, const HeadKv& kv, size_t row, in
   if (std::isinf(exact.lse)) {
     ASSERT_EQ(lse, exact.lse) << where();
   } else {
-    ASSERT_NEAR(lse, exact.lse, 2e-6 * std::max(1.0, std::abs(exact.lse))) << where();
+    const double size = std::max({1.0, std::abs(exact.lse), double{c.shape().key_size}});
+    ASSERT_NEAR(lse, exact.lse, 2e-6 * size) << where();
   }
 }
 

@@ -174,8 +174,8 @@ TEST(EngineTest, PreemptedRequestsGetTheirTokens) {
 }
 
 TEST(EngineTest, OneRequestMayTakeTheWholePoolAgainAndAgain) {
-  // The pages of the one before fill the pool. A partly matching one is pinned and cannot be copied,
-  // for want of a page; the request must get on all the same.
+  // The pages of the one before fill the pool. A partly matching one is pinned and cannot be
+  // copied, for want of a page; the request must get on all the same.
   Model model(TinyCheckpoint());
   EngineOptions options;
   options.tokens_per_page = 5;

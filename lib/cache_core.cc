@@ -98,6 +98,9 @@ absl::Status CacheCore::Init() {
     nodes += static_cast<int64_t>(group.page_count) * units;
     if (absl::Status status = InitGroup(group, units); !status.ok()) return status;
   }
+  // A source of a copy becomes cached only when its plan is retired; its ancestors may go before it
+  // then, and their nodes stay behind as the way to it.
+  nodes += nodes * 2 / 5 + 8 * static_cast<int64_t>(options_.max_sequences);
   const bool all_windows =
       std::all_of(options_.groups.begin(), options_.groups.end(),
                   [](const GroupOptions& group) { return group.lookback_tokens != kAllTokens; });

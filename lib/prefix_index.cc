@@ -17,7 +17,14 @@ absl::Status PrefixIndex::Init(int32_t unit, std::span<const IndexGroup> groups,
   max_nodes_ = max_nodes;
   const auto below_roots = static_cast<size_t>(max_nodes);
   node_limit_ = 2 * below_roots + static_cast<size_t>(max_sequences) + 1;  // and the default root
-  slot_count_ = below_roots + below_roots / 2 + 1;  // at most two thirds full; roots are not in it
+  // At most two thirds full with one node for each unit of each page, which is what a full pool
+  // has; the rare nodes beyond that may fill it further. Roots are not in it.
+  size_t expected = 0;
+  for (const IndexGroup& group : groups_) {
+    expected += static_cast<size_t>(group.page_count) * static_cast<size_t>(group.units_per_page);
+  }
+  expected = std::min(expected, below_roots);
+  slot_count_ = std::max(expected + expected / 2, below_roots + below_roots / 16) + 1;
   bool ok = nodes_.Allocate(node_limit_ * node_words_) &&
             tokens_.Allocate(node_limit_ * static_cast<size_t>(unit)) &&
             free_nodes_.Allocate(node_limit_) && slots_.Allocate(slot_count_);

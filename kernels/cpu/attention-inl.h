@@ -288,18 +288,30 @@ void MergeItem(const AttentionJob& job, int32_t worker) {
   Finish<E, kLanes>(job, item, total);
 }
 
-// Vectors as long as head_dim allows: it is a multiple of two of them.
+// Vectors as long as the registers, and as head_dim allows: it is a multiple of two of them.
 template <class E>
 void RunWorker(const AttentionJob& job, int32_t worker) {
-  if (job.params->head_dim % 32 == 0) return Worker<E, 16>(job, worker).Run();
-  if (job.params->head_dim % 16 == 0) return Worker<E, 8>(job, worker).Run();
+  constexpr size_t kLanes = hn::MaxLanes(Floats<16>());
+  const int32_t head_dim = job.params->head_dim;
+  if constexpr (kLanes >= 16) {
+    if (head_dim % 32 == 0) return Worker<E, 16>(job, worker).Run();
+  }
+  if constexpr (kLanes >= 8) {
+    if (head_dim % 16 == 0) return Worker<E, 8>(job, worker).Run();
+  }
   return Worker<E, 4>(job, worker).Run();
 }
 
 template <class E>
 void MergeWorker(const AttentionJob& job, int32_t worker) {
-  if (job.params->head_dim % 32 == 0) return MergeItem<E, 16>(job, worker);
-  if (job.params->head_dim % 16 == 0) return MergeItem<E, 8>(job, worker);
+  constexpr size_t kLanes = hn::MaxLanes(Floats<16>());
+  const int32_t head_dim = job.params->head_dim;
+  if constexpr (kLanes >= 16) {
+    if (head_dim % 32 == 0) return MergeItem<E, 16>(job, worker);
+  }
+  if constexpr (kLanes >= 8) {
+    if (head_dim % 16 == 0) return MergeItem<E, 8>(job, worker);
+  }
   return MergeItem<E, 4>(job, worker);
 }
 

@@ -262,10 +262,11 @@ requires(kQueryWords<E> == 1) HWY_INLINE
 }
 #endif  // QUIRE_BFLOAT16_DOT
 
+// Not inlined: it has several callers, and each copy of its loops is large.
 template <class E, int kLanes, int kRows>
-HWY_INLINE void ValueRows(const float* weights, const float* factors, int32_t head_dim,
-                          const HeadTile& tile, int begin, int end, float* values,
-                          const HeadTile* next) {
+HWY_NOINLINE void ValueRows(const float* weights, const float* factors, int32_t head_dim,
+                            const HeadTile& tile, int begin, int end, float* values,
+                            const HeadTile* next) {
   const int32_t pair = 2 * static_cast<int32_t>(hn::Lanes(Floats<kLanes>()));
   int32_t e = 0;
   for (; e + kValuePairs * pair <= head_dim; e += kValuePairs * pair) {

@@ -172,7 +172,7 @@ class AttentionCase {
     return bits;
   }
   void PoisonOutput() {
-    std::memset(output_.data(), 0xff, output_.size());
+    std::fill(output_.begin(), output_.end(), '\xff');
     std::fill(lse_.begin(), lse_.end(), std::numeric_limits<float>::quiet_NaN());
   }
 
@@ -263,7 +263,7 @@ class AttentionCase {
     const int64_t bytes = pools * page_count_ * kv_.k_strides.page;
     pool_ = Mapping(static_cast<size_t>(bytes));
     // A pool too large to fill is poisoned only around the pages in use.
-    if (bytes < int64_t{1} << 30) std::memset(pool_.data(), 0xff, pool_.size());
+    if (bytes < int64_t{1} << 30) std::fill_n(pool_.data(), bytes, '\xff');
     kv_.k = pool_.data() + k_offset_;
     kv_.v = pool_.data() + v_offset_;
     kv_.page_count = page_count_;

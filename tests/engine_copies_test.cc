@@ -81,8 +81,8 @@ class CopiesTest : public ::testing::Test {
   // Runs all requests over a device that fails where `fails` says so, compares every token, and
   // returns how many plans failed.
   int64_t FailuresOfRun(std::function<bool(int)> fails) {
-    absl::StatusOr<std::unique_ptr<Engine>> engine = Engine::Create(
-        &model_, options_, MakeDevice(model_.config(), options_, std::move(fails)));
+    absl::StatusOr<std::unique_ptr<Engine>> engine =
+        Engine::Create(&model_, options_, MakeDevice(model_.config(), options_, std::move(fails)));
     EXPECT_TRUE(engine.ok()) << engine.status();
     for (const Request& request : requests_) EXPECT_TRUE((*engine)->Submit(request).ok());
     while (true) {

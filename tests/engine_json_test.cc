@@ -49,11 +49,11 @@ TEST(JsonTest, Escapes) {
 
 TEST(JsonTest, BytesThatAreNotUtf8AreEscaped) {
   EXPECT_EQ(QuoteJson("\xFF"), R"("\u00ff")");
-  EXPECT_EQ(QuoteJson("a\xC3"), R"("a\u00c3")");                        // cut off
+  EXPECT_EQ(QuoteJson("a\xC3"), R"("a\u00c3")");  // cut off
   EXPECT_EQ(QuoteJson("\xE2\x82x"), R"("\u00e2\u0082x")");
-  EXPECT_EQ(QuoteJson("\xC0\x80"), R"("\u00c0\u0080")");                // too long a form
+  EXPECT_EQ(QuoteJson("\xC0\x80"), R"("\u00c0\u0080")");  // too long a form
   EXPECT_EQ(QuoteJson("\xE0\x80\x80"), R"("\u00e0\u0080\u0080")");
-  EXPECT_EQ(QuoteJson("\xED\xA0\x80"), R"("\u00ed\u00a0\u0080")");      // a surrogate
+  EXPECT_EQ(QuoteJson("\xED\xA0\x80"), R"("\u00ed\u00a0\u0080")");            // a surrogate
   EXPECT_EQ(QuoteJson("\xF4\x90\x80\x80"), R"("\u00f4\u0090\u0080\u0080")");  // past U+10FFFF
 }
 

@@ -166,8 +166,8 @@ absl::StatusOr<bool> Step(Memory& memory, const std::vector<quire::Sequence*>& s
   const std::vector<float> one(slots.size() * kQueryHeads * 8, 1.0f);
   std::vector<float> output(one.size());
   for (size_t layer = 0; layer < memory.kv.size(); ++layer) {
-    status = RunLayer(memory, table, query_begin, slots, layer, kQueryHeads, one.data(),
-                      one.data(), one.data(), output.data());
+    status = RunLayer(memory, table, query_begin, slots, layer, kQueryHeads, one.data(), one.data(),
+                      one.data(), output.data());
     if (!status.ok()) return status;
   }
   for (float x : output) EXPECT_NEAR(x, 1.0f, 1e-6f);
@@ -183,9 +183,8 @@ absl::StatusOr<int32_t> PackedRows(const quire::KvCache& cache,
   std::vector<int64_t> row_begin(sequences.size());
   std::vector<int32_t> lengths(sequences.size());
   std::vector<quire::PageId> page_ids(1024);
-  absl::StatusOr<quire::PageTableView> packed =
-      cache.PackPageTable(sequences, counts, quire::GroupId{0},
-                          {.row_begin = row_begin, .lengths = lengths}, page_ids);
+  absl::StatusOr<quire::PageTableView> packed = cache.PackPageTable(
+      sequences, counts, quire::GroupId{0}, {.row_begin = row_begin, .lengths = lengths}, page_ids);
   if (!packed.ok()) return packed.status();  // kOutOfRange says which size it needs
   return packed->batch;
 }

@@ -62,7 +62,7 @@ TEST(CheckpointTest, EveryWeightArrives) {
 }
 
 TEST(CheckpointTest, EachHeaderFieldIsChecked) {
-  const char* const kNames[] = {"dim", "hidden_dim", "n_layers", "n_heads",
+  const char* const kNames[] = {"dim",        "hidden_dim", "n_layers", "n_heads",
                                 "n_kv_heads", "vocab_size", "seq_len"};
   constexpr int32_t kMin = std::numeric_limits<int32_t>::min();
   constexpr int32_t kMax = std::numeric_limits<int32_t>::max();

@@ -198,8 +198,8 @@ TEST(EngineTest, SamplesAreSeparateRunsWithTheirSeeds) {
   RunAndCheck(&model, engine.get(), {request});
   const Result& result = engine->result(0);
   EXPECT_EQ(std::set(result.samples.begin(), result.samples.end()).size(), 6u);
-  EXPECT_EQ(engine->stats().prompt_tokens_computed, 37);       // once for all six
-  EXPECT_EQ(engine->cache().stats().groups[0].copies, 5);      // the last one writes in place
+  EXPECT_EQ(engine->stats().prompt_tokens_computed, 37);   // once for all six
+  EXPECT_EQ(engine->cache().stats().groups[0].copies, 5);  // the last one writes in place
 
   for (uint64_t sample = 0; sample < 6; ++sample) {
     Request alone = request;
@@ -242,7 +242,7 @@ TEST(EngineTest, WhatCanNeverRunIsRefusedAtOnce) {
   bad[5].samples = 4;
   bad[6].temperature = NAN;
   bad[7].prompt.resize(200);
-  bad[8].max_new_tokens = 56;            // 65 tokens to keep, the pool holds 64
+  bad[8].max_new_tokens = 56;  // 65 tokens to keep, the pool holds 64
   for (size_t i = 0; i < bad.size(); ++i) {
     const absl::Status status = engine->Submit(bad[i]).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << i << ": " << status;
@@ -314,9 +314,8 @@ TEST(EngineTest, WithoutCacheTheReferenceSaysTheSame) {
   ContiguousRunner runner(&model);
   const Request request = MakeRequest(4, 9, 30);
   int32_t calls = 0;
-  const auto slow = runner.GenerateWithoutCache(request, [&](int32_t length) {
-    EXPECT_EQ(length, 9 + calls++);
-  });
+  const auto slow =
+      runner.GenerateWithoutCache(request, [&](int32_t length) { EXPECT_EQ(length, 9 + calls++); });
   const auto fast = runner.Generate(request);
   ASSERT_TRUE(slow.ok() && fast.ok());
   EXPECT_EQ(*slow, *fast);

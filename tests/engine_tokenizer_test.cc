@@ -19,25 +19,24 @@ constexpr int32_t kFirstPiece = 259;
 // Ids from kFirstPiece on, in this order.
 const std::vector<TinyPiece>& Pieces() {
   static const std::vector<TinyPiece> pieces = {
-      {" ", -1},   // 259
-      {"a", -2},   // 260
-      {"b", -3},   // 261
-      {"c", -4},   // 262
-      {"ab", 5},   // 263
-      {"bc", 7},   // 264
-      {" a", 1},   // 265
-      {"abc", 9},  // 266
-      {"é", -5},   // 267
-      {"aa", 5},   // 268
+      {" ", -1},     // 259
+      {"a", -2},     // 260
+      {"b", -3},     // 261
+      {"c", -4},     // 262
+      {"ab", 5},     // 263
+      {"bc", 7},     // 264
+      {" a", 1},     // 265
+      {"abc", 9},    // 266
+      {"é", -5},     // 267
+      {"aa", 5},     // 268
       {"\x80", -6},  // 269
   };
   return pieces;
 }
 
 Tokenizer Make() {
-  absl::StatusOr<Tokenizer> tokenizer =
-      Tokenizer::Parse(TokenizerBytes(Pieces()),
-                       kFirstPiece + static_cast<int32_t>(Pieces().size()), "tok");
+  absl::StatusOr<Tokenizer> tokenizer = Tokenizer::Parse(
+      TokenizerBytes(Pieces()), kFirstPiece + static_cast<int32_t>(Pieces().size()), "tok");
   EXPECT_TRUE(tokenizer.ok()) << tokenizer.status();
   return *std::move(tokenizer);
 }
@@ -66,7 +65,9 @@ TEST(TokenizerTest, CharactersWithoutAPieceBecomeBytes) {
 }
 
 TEST(TokenizerTest, BytesThatAreNotUtf8StayBytes) {
-  const std::string text = "\xFF\xC3" "a\x80\x80\x80\x80";
+  const std::string text =
+      "\xFF\xC3"
+      "a\x80\x80\x80\x80";
   // "a" and three continuations make the four bytes at which a character ends; the fifth byte is a
   // character, and here a piece, of its own.
   const int b = 0x80 + 3;

@@ -35,20 +35,23 @@ struct Field {
 
 absl::Status CheckFields(const ModelConfig& config, const std::string& name) {
   const Field fields[] = {
-      {"dim", config.dim, 1 << 16},           {"hidden_dim", config.hidden_dim, 1 << 18},
-      {"n_layers", config.layers, 1 << 10},   {"n_heads", config.heads, 1 << 12},
-      {"n_kv_heads", config.kv_heads, 1 << 12}, {"vocab_size", config.vocab_size, 1 << 20},
+      {"dim", config.dim, 1 << 16},
+      {"hidden_dim", config.hidden_dim, 1 << 18},
+      {"n_layers", config.layers, 1 << 10},
+      {"n_heads", config.heads, 1 << 12},
+      {"n_kv_heads", config.kv_heads, 1 << 12},
+      {"vocab_size", config.vocab_size, 1 << 20},
       {"seq_len", config.context, 1 << 20},
   };
   for (const Field& field : fields) {
     if (field.value < 1 || field.value > field.limit) {
-      return Bad(name, absl::StrCat(field.name, " is ", field.value, ", must be 1 to ",
-                                    field.limit));
+      return Bad(name,
+                 absl::StrCat(field.name, " is ", field.value, ", must be 1 to ", field.limit));
     }
   }
   if (config.dim % config.heads != 0) {
-    return Bad(name, absl::StrCat("dim ", config.dim, " is not a multiple of n_heads ",
-                                  config.heads));
+    return Bad(name,
+               absl::StrCat("dim ", config.dim, " is not a multiple of n_heads ", config.heads));
   }
   if (config.heads % config.kv_heads != 0) {
     return Bad(name, absl::StrCat("n_heads ", config.heads, " is not a multiple of n_kv_heads ",
@@ -124,8 +127,7 @@ class WeightReader {
 }  // namespace
 
 absl::StatusOr<Checkpoint> ParseCheckpoint(std::string_view bytes, const std::string& name) {
-  absl::StatusOr<ModelConfig> config =
-      ParseHeader(bytes, static_cast<int64_t>(bytes.size()), name);
+  absl::StatusOr<ModelConfig> config = ParseHeader(bytes, static_cast<int64_t>(bytes.size()), name);
   if (!config.ok()) return config.status();
 
   Checkpoint checkpoint;

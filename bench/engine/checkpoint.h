@@ -21,10 +21,10 @@ struct ModelConfig {
   int32_t dim = 0;         // width of the residual stream
   int32_t hidden_dim = 0;  // width inside the feed-forward block
   int32_t layers = 0;
-  int32_t heads = 0;       // query heads
-  int32_t kv_heads = 0;    // key and value heads; heads is a multiple
+  int32_t heads = 0;     // query heads
+  int32_t kv_heads = 0;  // key and value heads; heads is a multiple
   int32_t vocab_size = 0;
-  int32_t context = 0;     // longest sequence, in tokens
+  int32_t context = 0;            // longest sequence, in tokens
   bool shared_classifier = true;  // the classifier is the embedding (a positive vocab_size)
 
   int32_t head_dim() const { return dim / heads; }
@@ -33,23 +33,23 @@ struct ModelConfig {
 
 // Matrices are [output][input], as in the file.
 struct LayerWeights {
-  std::vector<float> attention_norm;      // [dim]
-  std::vector<float> query;               // [dim][dim]
-  std::vector<float> key;                 // [kv_dim][dim]
-  std::vector<float> value;               // [kv_dim][dim]
-  std::vector<float> attention_output;    // [dim][dim]
-  std::vector<float> feed_forward_norm;   // [dim]
-  std::vector<float> gate;                // [hidden_dim][dim], w1 in the file
-  std::vector<float> down;                // [dim][hidden_dim], w2
-  std::vector<float> up;                  // [hidden_dim][dim], w3
+  std::vector<float> attention_norm;     // [dim]
+  std::vector<float> query;              // [dim][dim]
+  std::vector<float> key;                // [kv_dim][dim]
+  std::vector<float> value;              // [kv_dim][dim]
+  std::vector<float> attention_output;   // [dim][dim]
+  std::vector<float> feed_forward_norm;  // [dim]
+  std::vector<float> gate;               // [hidden_dim][dim], w1 in the file
+  std::vector<float> down;               // [dim][hidden_dim], w2
+  std::vector<float> up;                 // [hidden_dim][dim], w3
 };
 
 struct Checkpoint {
   ModelConfig config;
-  std::vector<float> embedding;    // [vocab_size][dim]
+  std::vector<float> embedding;  // [vocab_size][dim]
   std::vector<LayerWeights> layers;
-  std::vector<float> final_norm;   // [dim]
-  std::vector<float> classifier;   // [vocab_size][dim], empty if shared with the embedding
+  std::vector<float> final_norm;  // [dim]
+  std::vector<float> classifier;  // [vocab_size][dim], empty if shared with the embedding
 };
 
 // kInvalidArgument with what is wrong; `name` stands in the message. Allocates no more than a small

@@ -56,8 +56,8 @@ absl::StatusOr<std::vector<quire::TokenId>> ContiguousRunner::Generate(const Req
   while (static_cast<int32_t>(generated.size()) < request.max_new_tokens) {
     if (on_token) on_token(static_cast<int32_t>(tokens.size()));
     if (!keep_kv) computed = 0;
-    absl::Status status = Compute(std::span(tokens).subspan(computed),
-                                  static_cast<int32_t>(computed), &logits);
+    absl::Status status =
+        Compute(std::span(tokens).subspan(computed), static_cast<int32_t>(computed), &logits);
     if (!status.ok()) return status;
     computed = tokens.size();
     const quire::TokenId next = sampler.Sample(logits);

@@ -43,8 +43,8 @@ class ContiguousRunner {
                                                        bool keep_kv, const OnToken& on_token);
 
   Model* const model_;
-  std::vector<float> memory_;          // [layer][K|V][kv_head][token][head_dim], as in a page
-  std::vector<quire::KvView> kv_;      // [layers]
+  std::vector<float> memory_;      // [layer][K|V][kv_head][token][head_dim], as in a page
+  std::vector<quire::KvView> kv_;  // [layers]
 };
 
 }  // namespace engine

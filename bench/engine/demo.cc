@@ -5,6 +5,7 @@
 // difference and the demo fails.
 
 #include <chrono>
+#include <cinttypes>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -71,9 +72,8 @@ void PrintPrompt(const PromptCachingResult& r) {
   std::printf("\n2. Prompt caching: %d questions on one context of %d tokens\n", r.questions,
               r.context_tokens);
   std::printf("                                   with caching     without\n");
-  std::printf("   prompt tokens computed          %12lld  %10lld\n",
-              static_cast<long long>(r.prefill_tokens_with),
-              static_cast<long long>(r.prefill_tokens_without));
+  std::printf("   prompt tokens computed          %12" PRId64 "  %10" PRId64 "\n",
+              r.prefill_tokens_with, r.prefill_tokens_without);
   std::printf("   time to first token, median     %9.2f ms  %7.2f ms\n", r.first_token_ms_with,
               r.first_token_ms_without);
 }
@@ -81,14 +81,15 @@ void PrintPrompt(const PromptCachingResult& r) {
 void PrintMemory(const MemoryResult& r) {
   std::printf("\n3. Memory: %d requests of mixed length, %d slots, %d pages of %d tokens\n",
               r.requests, r.slots, r.pages, r.tokens_per_page);
-  std::printf("   running at one time, at most    %12d   (contiguous buffers in the same memory: "
-              "%d)\n", r.peak_running, r.contiguous_running);
+  std::printf(
+      "   running at one time, at most    %12d   (contiguous buffers in the same memory: "
+      "%d)\n",
+      r.peak_running, r.contiguous_running);
   std::printf("   wasted inside live pages        %10.2f %%   (peak %.2f %%)\n",
               r.fragmentation_percent, r.fragmentation_percent_peak);
-  std::printf("   preemptions survived            %12lld\n", static_cast<long long>(r.preemptions));
-  std::printf("   tokens generated                %12lld   in %.1f s, %lld steps\n",
-              static_cast<long long>(r.tokens_generated), r.seconds,
-              static_cast<long long>(r.steps));
+  std::printf("   preemptions survived            %12" PRId64 "\n", r.preemptions);
+  std::printf("   tokens generated                %12" PRId64 "   in %.1f s, %" PRId64 " steps\n",
+              r.tokens_generated, r.seconds, r.steps);
 }
 
 void PrintSampling(const SamplingResult& r) {
@@ -96,8 +97,7 @@ void PrintSampling(const SamplingResult& r) {
               r.samples, r.new_tokens, r.prompt_tokens);
   std::printf("   pages shared at the fork        %12d   (held %d times)\n", r.pages_shared,
               r.page_references);
-  std::printf("   pages copied on write           %12lld\n",
-              static_cast<long long>(r.copies_on_write));
+  std::printf("   pages copied on write           %12" PRId64 "\n", r.copies_on_write);
   std::printf("   pages used                      %12d   (%d separate caches: %d)\n", r.pages_used,
               r.samples, r.pages_separate);
 }
@@ -204,16 +204,15 @@ absl::Status RunDemo(const Options& options) {
   if (!status.ok()) return status;
   results.tokens_checked = checker.tokens_checked();
   results.mismatches = static_cast<int64_t>(checker.mismatches().size());
-  results.seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  results.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
   PrintSpeed(results.speed);
   PrintPrompt(results.prompt);
   PrintMemory(results.memory);
   PrintSampling(results.sampling);
-  std::printf("\n%lld tokens compared with the contiguous reference, %lld differ; %.1f s\n",
-              static_cast<long long>(results.tokens_checked),
-              static_cast<long long>(results.mismatches), results.seconds);
+  std::printf("\n%" PRId64 " tokens compared with the contiguous reference, %" PRId64
+              " differ; %.1f s\n",
+              results.tokens_checked, results.mismatches, results.seconds);
 
   const PageMapPanel panels[] = {results.memory.picture, results.sampling.picture};
   status = WriteFile(options.svg, DrawPageMaps("Who holds which page", panels));

@@ -59,8 +59,10 @@ void Checker::Compare(const std::string& what, std::span<const TokenId> got,
     return;  // what follows a different token differs anyway
   }
   if (got.size() != expected.size()) {
-    mismatches_.push_back(absl::StrCat(what, ": ", got.size(), " tokens, the contiguous reference "
-                                       "has ", expected.size()));
+    mismatches_.push_back(absl::StrCat(what, ": ", got.size(),
+                                       " tokens, the contiguous reference "
+                                       "has ",
+                                       expected.size()));
   }
 }
 

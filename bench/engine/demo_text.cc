@@ -79,9 +79,9 @@ Signifying nothing.
 std::string_view Passage() { return kPassage; }
 
 std::vector<std::string> Questions(int count) {
-  static constexpr const char* kWho[] = {"Hamlet", "Antony", "Brutus", "Caesar",
+  static constexpr const char* kWho[] = {"Hamlet", "Antony", "Brutus",  "Caesar",
                                          "Jaques", "Portia", "Macbeth", "the soldier"};
-  static constexpr const char* kWhat[] = {"death", "honour", "mercy",  "sleep",
+  static constexpr const char* kWhat[] = {"death", "honour", "mercy",    "sleep",
                                           "time",  "fools",  "a friend", "the crown"};
   std::vector<std::string> questions;
   for (const char* who : kWho) {

@@ -31,9 +31,9 @@ quire::KvLayout LayoutOf(const ModelConfig& config, int32_t tokens_per_page) {
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(Model* model, const EngineOptions& options,
                                                        std::unique_ptr<quire::Device> device) {
   if (options.max_running < 1 || options.step_tokens < 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("max_running is ", options.max_running, " and step_tokens ",
-                     options.step_tokens, "; both must be at least 1"));
+    return absl::InvalidArgumentError(absl::StrCat("max_running is ", options.max_running,
+                                                   " and step_tokens ", options.step_tokens,
+                                                   "; both must be at least 1"));
   }
   const quire::KvLayout layout = LayoutOf(model->config(), options.tokens_per_page);
 
@@ -281,8 +281,8 @@ absl::Status Engine::Compute() {
     tokens_.insert(tokens_.end(), first, first + work.count);
     query_begin_.push_back(static_cast<int32_t>(tokens_.size()));
     if (work.count == work.stream->remaining()) wanted_.push_back(query_begin_.back() - 1);
-    stats_.prompt_tokens_computed += std::clamp(
-        work.stream->prompt_tokens - work.stream->sequence.length(), 0, work.count);
+    stats_.prompt_tokens_computed +=
+        std::clamp(work.stream->prompt_tokens - work.stream->sequence.length(), 0, work.count);
   }
   stats_.tokens_computed += static_cast<int64_t>(tokens_.size());
   row_begin_.resize(work_.size());

@@ -50,9 +50,9 @@ struct Request {
 
 struct Result {
   std::vector<std::vector<quire::TokenId>> samples;  // generated tokens, without a BOS at the end
-  int32_t unfinished = 0;            // samples still going on
-  int32_t hit_tokens = 0;            // of the prompt, found in the cache at the first start
-  int32_t preemptions = 0;           // of all its samples
+  int32_t unfinished = 0;                            // samples still going on
+  int32_t hit_tokens = 0;   // of the prompt, found in the cache at the first start
+  int32_t preemptions = 0;  // of all its samples
   double seconds_to_first_token = 0;
 };
 
@@ -62,7 +62,7 @@ struct EngineStats {
   int64_t prompt_tokens_computed = 0;  // of those, tokens of prompts
   int64_t tokens_generated = 0;
   int64_t preemptions = 0;
-  int64_t failed_copies = 0;           // plans that the device could not carry out
+  int64_t failed_copies = 0;  // plans that the device could not carry out
   int32_t peak_running = 0;
 };
 

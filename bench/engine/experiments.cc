@@ -271,8 +271,8 @@ absl::StatusOr<MemoryResult> RunMemory(const Demo& demo) {
       MarkCached(engine->get(), StreamsOf(**engine, requests), &map);
       out.picture.title = "Requests of mixed length";
       out.picture.subtitle = absl::StrCat(
-          map.names.size(), " running in ", map.live(), " of ", out.pages, " pages, ",
-          map.cached(), " more cached; each page holds ", out.tokens_per_page, " tokens");
+          map.names.size(), " running in ", map.live(), " of ", out.pages, " pages, ", map.cached(),
+          " more cached; each page holds ", out.tokens_per_page, " tokens");
       out.picture.map = std::move(map);
     }
     demo.progress->Update(stats.tokens_generated, expected);
@@ -340,8 +340,8 @@ absl::StatusOr<SamplingResult> RunSampling(const Demo& demo) {
   }
   demo.progress->End();
   out.copies_on_write = (*engine)->cache().stats().groups[0].copies;
-  out.pages_separate = out.samples * PagesFor(out.prompt_tokens + out.new_tokens - 1,
-                                              options.tokens_per_page);
+  out.pages_separate =
+      out.samples * PagesFor(out.prompt_tokens + out.new_tokens - 1, options.tokens_per_page);
   absl::Status status = demo.checker->Check("experiment 4", *id, request, result);
   if (!status.ok()) return status;
   return out;

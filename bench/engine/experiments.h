@@ -25,7 +25,7 @@ struct Demo {
 // 1. The same tokens with and without keeping K and V.
 struct SpeedResult {
   struct Bucket {
-    int32_t from, to;  // lengths
+    int32_t from, to;            // lengths
     double with_ms, without_ms;  // median time of a token
   };
   int32_t new_tokens = 0;
@@ -69,11 +69,11 @@ struct SamplingResult {
   int32_t samples = 0;
   int32_t prompt_tokens = 0;
   int32_t new_tokens = 0;
-  int32_t pages_shared = 0;      // right after the fork
-  int32_t page_references = 0;   // to them
+  int32_t pages_shared = 0;     // right after the fork
+  int32_t page_references = 0;  // to them
   int64_t copies_on_write = 0;
-  int32_t pages_used = 0;        // at the end
-  int32_t pages_separate = 0;    // what as many caches of their own would take
+  int32_t pages_used = 0;      // at the end
+  int32_t pages_separate = 0;  // what as many caches of their own would take
   PageMapPanel picture;
 };
 absl::StatusOr<SamplingResult> RunSampling(const Demo& demo);

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cctype>
 #include <chrono>
+#include <cinttypes>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -135,8 +136,7 @@ absl::Status Generate(const Options& options) {
     if (result.samples.size() > 1) std::printf("----\n");
   }
   const EngineStats& stats = (*engine)->stats();
-  std::fprintf(stderr, "%lld tokens, %.0f a second\n",
-               static_cast<long long>(stats.tokens_generated),
+  std::fprintf(stderr, "%" PRId64 " tokens, %.0f a second\n", stats.tokens_generated,
                static_cast<double>(stats.tokens_generated) / elapsed.count());
   if (options.json.empty()) return absl::OkStatus();
   return WriteFile(options.json, ToJson(request, result, stats, *tokenizer, elapsed.count()));

@@ -48,7 +48,7 @@ class JsonWriter {
 
   std::string text_;
   int depth_ = 0;
-  bool first_ = true;      // nothing stands before in this object or array
+  bool first_ = true;  // nothing stands before in this object or array
   bool after_key_ = false;
 };
 

@@ -139,8 +139,7 @@ absl::Status Model::Forward(const StepBatch& batch, std::vector<float>* logits) 
   ResizeScratch(tokens);
   FindPlaces(batch);
   for (size_t t = 0; t < batch.tokens.size(); ++t) {
-    std::memcpy(x_.data() + t * dim,
-                embedding_.data() + static_cast<size_t>(batch.tokens[t]) * dim,
+    std::memcpy(x_.data() + t * dim, embedding_.data() + static_cast<size_t>(batch.tokens[t]) * dim,
                 dim * sizeof(float));
   }
   for (size_t i = 0; i < layers_.size(); ++i) {

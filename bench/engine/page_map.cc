@@ -16,7 +16,7 @@ constexpr quire::GroupId kGroup{0};
 
 // Sizes in pixels.
 constexpr int kCell = 20;
-constexpr int kPitch = 22;   // cell and the gap behind it
+constexpr int kPitch = 22;  // cell and the gap behind it
 constexpr int kMargin = 32;
 constexpr int kPanelGap = 48;
 constexpr int kHeader = 76;  // title of the picture
@@ -151,8 +151,8 @@ std::string Key(int left, int top) {
 }  // namespace
 
 int32_t PageMap::live() const {
-  return static_cast<int32_t>(std::count_if(pages.begin(), pages.end(),
-                                            [](const Page& p) { return !p.holders.empty(); }));
+  return static_cast<int32_t>(
+      std::count_if(pages.begin(), pages.end(), [](const Page& p) { return !p.holders.empty(); }));
 }
 
 int32_t PageMap::shared() const {

@@ -55,14 +55,15 @@ bool Take(std::string_view* rest, T* value) {
 absl::StatusOr<Tokenizer> Tokenizer::Parse(std::string_view bytes, int32_t vocab_size,
                                            const std::string& name) {
   if (vocab_size < kMinVocab) {
-    return Bad(name, absl::StrCat("the model has ", vocab_size, " tokens; 3 special ones and 256 "
+    return Bad(name, absl::StrCat("the model has ", vocab_size,
+                                  " tokens; 3 special ones and 256 "
                                   "bytes are the least"));
   }
   std::string_view rest = bytes;
   int32_t longest = 0;  // a hint of the file that is not needed here, but tells a wrong file
   if (!Take(&rest, &longest) || longest < 1 || longest > kMaxPieceBytes) {
-    return Bad(name, absl::StrCat("max_token_length is ", longest, ", must be 1 to ",
-                                  kMaxPieceBytes));
+    return Bad(name,
+               absl::StrCat("max_token_length is ", longest, ", must be 1 to ", kMaxPieceBytes));
   }
   Tokenizer tokenizer;
   for (int32_t id = 0; id < vocab_size; ++id) {
@@ -74,8 +75,8 @@ absl::StatusOr<Tokenizer> Tokenizer::Parse(std::string_view bytes, int32_t vocab
     }
     if (std::isnan(score)) return Bad(name, absl::StrCat("the score of token ", id, " is NaN"));
     if (length < 0 || length > kMaxPieceBytes || static_cast<size_t>(length) > rest.size()) {
-      return Bad(name, absl::StrCat("token ", id, " has ", length, " bytes, ",
-                                    rest.size(), " are left"));
+      return Bad(name,
+                 absl::StrCat("token ", id, " has ", length, " bytes, ", rest.size(), " are left"));
     }
     tokenizer.scores_.push_back(score);
     tokenizer.pieces_.emplace_back(rest.substr(0, static_cast<size_t>(length)));

@@ -242,6 +242,13 @@ void CacheCore::PinMatch(State& state, int32_t slot, const MatchResult& match) {
     extent.first_page =
         std::max(0, match.tokens - options.lookback_tokens) / options.tokens_per_page;
     extent.page_count = full_pages;
+    // Room for Truncate to go back, as far as it is still there.
+    const int64_t kept =
+        static_cast<int64_t>(match.tokens) - options.lookback_tokens - options_.max_rollback_tokens;
+    const auto wanted = static_cast<int32_t>(std::max<int64_t>(0, kept) / options.tokens_per_page);
+    while (extent.first_page > wanted && row[extent.first_page - 1] != kNoPage) {
+      --extent.first_page;
+    }
     std::fill(row, row + std::min(extent.first_page, full_pages), kNoPage);
     const int32_t ahead = groups_[g].ahead;
     for (int32_t p = extent.first_page; p < full_pages; ++p) {
@@ -311,7 +318,6 @@ absl::StatusOr<Sequence> CacheCore::Fork(const Sequence& sequence) {
   const uint32_t generation = state.generation;
   state = source;
   state.generation = generation;
-  state.untaken_copies = 0;
   state.batch = 0;
   state.capacity = state.length;
   index_.Pin(state.tip);

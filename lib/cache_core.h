@@ -103,8 +103,7 @@ class CacheCore {
     int32_t valid_length = kAllValid;
     NodeId tip = kDefaultRoot;  // node of the last indexed unit; pinned
     int32_t tip_units = 0;
-    int32_t untaken_copies = 0;  // planned for this sequence, not yet handed over
-    uint64_t batch = 0;          // last batch that named it: finds a sequence named twice
+    uint64_t batch = 0;  // last batch that named it: finds a sequence named twice
     std::array<Extent, kMaxGroups> extents;
   };
 
@@ -124,11 +123,12 @@ class CacheCore {
 
   struct CopyRecord {
     PageCopy copy;
-    int32_t page_start;  // token position of the page's first slot
-    int32_t owner;       // slot and generation of the sequence it was planned for
-    uint32_t owner_generation;
-    bool failed = false;    // it, or the page it copies from
-    NodeId node = kNoNode;  // pinned: where the target hung when ClearCached emptied the index
+    int32_t page_start;   // token position of the page's first slot
+    bool failed = false;  // it, or the page it copies from
+    // Pinned. What stands below it may be built on the target: where the target hung when
+    // ClearCached emptied the index, or, with several page sizes, where the sequence stood that the
+    // copy was planned for.
+    NodeId node = kNoNode;
   };
 
   struct PlanRecord {
@@ -185,6 +185,7 @@ class CacheCore {
   // cache_core_commit.cc
   void CommitOne(const Sequence& sequence, std::span<const TokenId> tokens);
   void IndexTokens(State& state, int32_t slot, std::span<const TokenId> tokens);
+  bool AwaitsPlan(const State& state, int32_t slot) const;
   bool IndexUnits(State& state, int32_t slot, const TokenId* tokens, int32_t first, int32_t count);
   bool IndexUnit(State& state, int32_t slot, const TokenId* tokens, uint64_t key, int32_t units);
   void ReleasePastWindow(State& state, int32_t slot);

@@ -22,8 +22,8 @@ absl::Status CacheCore::CommitAll(std::span<Sequence* const> sequences,
     state.batch = batch;
     QUIRE_CHECK(counts[i] >= 0 && counts[i] <= state.capacity - state.length,
                 "commit past capacity: Reserve first, and again after Fork or Truncate");
-    QUIRE_CHECK(counts[i] == 0 || state.untaken_copies == 0,
-                "commit before TakePlan: a copy planned for this sequence was not handed over");
+    QUIRE_CHECK(counts[i] == 0 || pending_.empty() || !AwaitsPlan(state, sequences[i]->slot_),
+                "commit before TakePlan: a copy to this sequence's page was not handed over");
     total += counts[i];
     if (state.length > state.valid_length) return DataLoss(state);
   }
@@ -34,6 +34,15 @@ absl::Status CacheCore::CommitAll(std::span<Sequence* const> sequences,
     tokens = tokens.subspan(count);
   }
   return absl::OkStatus();
+}
+
+// Is the page that the next token goes to the target of a copy that nobody was told to make?
+bool CacheCore::AwaitsPlan(const State& state, int32_t slot) const {
+  return std::any_of(pending_.begin(), pending_.end(), [&](const CopyRecord& record) {
+    const auto g = static_cast<int32_t>(record.copy.group);
+    const int32_t page = state.length / groups_[g].options.tokens_per_page;
+    return page < state.extents[g].page_count && Row(g, slot)[page] == record.copy.to_page;
+  });
 }
 
 void CacheCore::CommitOne(const Sequence& sequence, std::span<const TokenId> tokens) {

@@ -24,8 +24,6 @@ Plan CacheCore::TakePlan() {
   plan->records.swap(pending_);
   for (const CopyRecord& record : plan->records) {
     plan->copies.push_back(record.copy);
-    State& owner = states_[static_cast<size_t>(record.owner)];
-    if (owner.alive && owner.generation == record.owner_generation) owner.untaken_copies = 0;
   }
   const Plan result{plan->ticket, plan->copies};
   outstanding_.push_back(std::move(plan));
@@ -76,8 +74,7 @@ void CacheCore::CancelCopyTo(int32_t group, PageId page) {
   if (it == pending_.end()) return;
   const CopyRecord record = *it;
   pending_.erase(it);
-  State& owner = states_[static_cast<size_t>(record.owner)];
-  if (owner.alive && owner.generation == record.owner_generation) --owner.untaken_copies;
+  if (record.node != kNoNode) index_.Unpin(record.node);
   --groups_[group].copies;
   // The caller parks the target itself.
   --groups_[group].holds[static_cast<size_t>(page)];
@@ -113,7 +110,8 @@ void CacheCore::FailCopies(PlanRecord* plan) {
 void CacheCore::FailTarget(const CopyRecord& record) {
   const auto group = static_cast<int32_t>(record.copy.group);
   const PageId page = record.copy.to_page;
-  const NodeId node = index_.keyed(group, page) ? index_.node_of(group, page) : record.node;
+  const NodeId node =
+      uniform_ && index_.keyed(group, page) ? index_.node_of(group, page) : record.node;
   // Who is affected: holders of the page (it does not leave a window while it is held), and those
   // who hit what was computed on top of it, which they have as an ancestor.
   const int32_t logical = record.page_start / groups_[group].options.tokens_per_page;
@@ -129,7 +127,8 @@ void CacheCore::FailTarget(const CopyRecord& record) {
   }
   // With one page size, whatever was indexed on top of the page hangs below the page's own node.
   // With several, smaller pages may have been indexed before the copied one was full, and nothing
-  // names them: give up the index rather than trust one of them.
+  // names them: give up the index rather than trust one of them, and tell everyone who goes on from
+  // where the owner stood (record.node).
   if (!uniform_) {
     UnindexEverything();
   } else if (node != kNoNode) {
@@ -199,7 +198,7 @@ void CacheCore::ClearCached() {
   // A copy that fails later must still find who built on its target.
   const auto remember = [this](CopyRecord& record) {
     const auto group = static_cast<int32_t>(record.copy.group);
-    if (!index_.keyed(group, record.copy.to_page)) return;
+    if (record.node != kNoNode || !index_.keyed(group, record.copy.to_page)) return;
     record.node = index_.node_of(group, record.copy.to_page);
     index_.Pin(record.node);
   };
@@ -207,6 +206,12 @@ void CacheCore::ClearCached() {
     std::for_each(plan->records.begin(), plan->records.end(), remember);
   }
   UnindexEverything();
+  // What a sequence goes on to commit stands on tokens from before: no lookup may find that either.
+  for (int32_t slot = 0; slot < options_.max_sequences; ++slot) {
+    State& state = states_[static_cast<size_t>(slot)];
+    if (!state.alive || state.length == 0) continue;
+    state.write_cache = state.chain_whole = false;
+  }
 }
 
 }  // namespace quire

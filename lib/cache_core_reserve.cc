@@ -215,12 +215,11 @@ void CacheCore::PlanCopy(int32_t group, const Sequence& sequence, PageId* tail) 
                                .to_page = target,
                                .token_count = token_count},
                       .page_start = page_start,
-                      .owner = sequence.slot_,
-                      .owner_generation = state.generation});
+                      .node = !uniform_ && state.write_cache ? state.tip : kNoNode});
+  if (pending_.back().node != kNoNode) index_.Pin(pending_.back().node);
   Hold(group, source);
   Hold(group, target);
   ++g.copies;
-  ++state.untaken_copies;
   ReleasePage(group, std::exchange(*tail, target));
 }
 

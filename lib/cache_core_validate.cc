@@ -35,10 +35,12 @@ Stats CacheCore::stats() const {
 
 absl::Status CacheCore::Validate() const {
   std::vector<uint32_t> pins(index_.node_capacity(), 0);
+  const auto count_pin = [&pins](const CopyRecord& record) {
+    if (record.node != kNoNode) ++pins[static_cast<uint32_t>(record.node)];
+  };
+  std::for_each(pending_.begin(), pending_.end(), count_pin);
   for (const auto& plan : outstanding_) {
-    for (const CopyRecord& record : plan->records) {
-      if (record.node != kNoNode) ++pins[static_cast<uint32_t>(record.node)];
-    }
+    std::for_each(plan->records.begin(), plan->records.end(), count_pin);
   }
   int32_t alive = 0;
   for (int32_t slot = 0; slot < options_.max_sequences; ++slot) {

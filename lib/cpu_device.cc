@@ -96,6 +96,11 @@ absl::Status CheckGroup(int index, const DeviceGroup& group) {
       layout.dtype != DType::kBFloat16) {
     return InvalidField(index, "layout.dtype", static_cast<int64_t>(layout.dtype), "a DType");
   }
+  if (int64_t{layout.head_dim} * SizeOf(layout.dtype) % 16 != 0) {
+    // Kernels move 16 bytes at a time; a pool they would refuse is refused here.
+    return InvalidField(index, "layout.head_dim", layout.head_dim,
+                        "a multiple of 16 bytes: 8 elements, or 4 of kFloat32");
+  }
   if (group.page_count < 1 || group.page_count > kMaxPages) {
     return InvalidField(index, "page_count", group.page_count, "1 to 2^30");
   }

@@ -15,9 +15,9 @@
 // something needs the way through it. At zero uses it is given back at once, and so upwards. A node
 // that was unindexed (failed copy, ClearCached) can no longer be found and only waits for that.
 //
-// Memory: a node is 32 + 4 * groups bytes and its tokens 4 * unit; the table and the free list
-// 16 bytes a node; a page 12 bytes. All fixed at creation: no heap allocation afterwards,
-// namespaces apart.
+// Memory: a node in use takes 36 + 4 * groups bytes and its tokens 4 * unit, the table 12 bytes for
+// each unit of a page, a page 12 bytes. The address space is fixed at creation: no heap allocation
+// afterwards, namespaces apart.
 
 #ifndef QUIRE_LIB_PREFIX_INDEX_H_
 #define QUIRE_LIB_PREFIX_INDEX_H_

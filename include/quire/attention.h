@@ -21,8 +21,8 @@ enum class LaunchError : int32_t {
   kUnimplemented,      // not in this build (CUDA kernels in a CPU library)
   kUnsupported,        // a shape or type that no kernel covers: see each launcher
   kBadArgument,        // a null pointer, negative size, or inconsistent counts
-  kMisaligned,         // a base or stride that is not a multiple of 16 bytes
-  kWorkspaceTooSmall,  // see WorkspaceBytes
+  kMisaligned,         // a base or stride not a multiple of 16 bytes, a workspace not of 64
+  kWorkspaceTooSmall,  // see WorkspaceBytes; also if none was given and none could be allocated
 };
 
 // A short sentence for logs; never null.
@@ -30,7 +30,7 @@ const char* Describe(LaunchError error);
 
 // Threads that the caller supplies. Run must call task(argument, i) once for every i in [0, count),
 // in any order, on any threads, and return when all are done. `workers` is how many run at once.
-// Where a params struct has a null `threads`, OpenMP's threads are used.
+// Where a params struct has a null `threads`, OpenMP's are used, or std::thread in a build without.
 struct Threads {
   int32_t workers;
   void* context;

@@ -20,7 +20,7 @@ namespace quire {
 struct KvLayout {
   int32_t layers = 0;           // >= 1
   int32_t kv_heads = 0;         // >= 1
-  int32_t head_dim = 0;         // elements, >= 1
+  int32_t head_dim = 0;         // elements, >= 1; a multiple of 16 bytes
   int32_t tokens_per_page = 0;  // >= 1, as GroupOptions
   DType dtype = DType::kBFloat16;
 
@@ -66,7 +66,7 @@ class Device {
   virtual absl::Status Copy(const Plan& plan, Stream stream) = 0;
 
   // True when the plan's copies have completed; a status if they failed. kNotFound for a ticket
-  // that this device was never given.
+  // that this device was never given, or that is more than 1024 plans old.
   virtual absl::StatusOr<bool> IsDone(Ticket ticket) = 0;
 
   // K and V of one layer in a tier of this device.

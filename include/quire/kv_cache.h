@@ -67,10 +67,12 @@ struct Stats {
   int64_t tokens_looked_up = 0;     // prompt tokens given to Start with reading on
   int64_t tokens_hit = 0;           // of those, found
   MissTokens missed;                // of those, not found
-  int64_t commits_not_indexed = 0;  // full units not indexed because nodes ran out
+  int64_t commits_not_indexed = 0;  // commits whose pages stayed unindexed: nodes had run out
   int64_t out_of_room = 0;          // Reserve calls answered kResourceExhausted
   int64_t copies_failed = 0;        // page copies retired with a failure
-  int64_t metadata_bytes = 0;       // memory of the manager itself, address space not touched apart
+  // Memory of the manager itself, page-table rows apart; tables count in full though untouched
+  // parts take no memory yet.
+  int64_t metadata_bytes = 0;
 };
 
 struct StartOptions {
@@ -86,7 +88,8 @@ struct PageTableBuffers {
 
 class KvCache {
  public:
-  // kInvalidArgument: names the field and its range.
+  // kInvalidArgument: names the field and its range. kResourceExhausted: the system has no memory
+  // for the bookkeeping; says which option to lower.
   static absl::StatusOr<std::unique_ptr<KvCache>> Create(const Options& options);
 
   // CHECKs that no Sequence is alive.
@@ -132,8 +135,9 @@ class KvCache {
   // valid_length(). What others share below the failed page stays. Another sequence that committed
   // the very same tokens after the failed page is told kDataLoss too: the index cannot tell whose
   // page an heir built on, and loses a cached page rather than trust a wrong one. Where groups have
-  // different page sizes the whole index is given up (live sequences keep their pages): smaller pages
-  // may have been indexed on top of the failed one before that was full.
+  // different page sizes the whole index is given up (live sequences keep their pages): smaller
+  // pages may have been indexed on top of the failed one before that was full; and every sequence
+  // that goes on from where the copying one stood is told kDataLoss.
   void Retire(Ticket ticket, const absl::Status& status = absl::OkStatus());
 
   // The page table of a step for kernels that read host memory (or a device that mirrors it row by
@@ -150,8 +154,9 @@ class KvCache {
                                               const PageTableBuffers& buffers,
                                               std::span<PageId> page_ids) const;
 
-  // Drops every cached page. Live sequences keep theirs, which leave the index too: after this no
-  // lookup hits anything committed before. O(pages).
+  // Drops every cached page. Live sequences keep theirs, which leave the index too, and what those
+  // with a token go on to commit is not indexed: after this no lookup hits anything that depends on
+  // tokens committed before (call it when the weights change). O(pages).
   void ClearCached();
 
   const Options& options() const;

@@ -54,12 +54,13 @@ struct Options {
   bool prefix_caching = true;
 
   // A partly matching page is reused, by a planned copy, when that saves at least this many
-  // tokens. [1, 2^30]; a value above every tokens_per_page turns it off. The default is about
+  // tokens. [1, 2^30]; 2^30 turns it off. The default is about
   // where a page copy costs less than recomputing the tokens.
   int32_t min_copy_tokens = 4;
 
   // How far Truncate may go back in a group with a window, in tokens: this many more tokens than
-  // the lookback stay resident. >= 0. Set it to the longest rejected draft.
+  // the lookback stay resident; of what a hit brought, as far as it was still cached. [0, 2^30].
+  // Set it to the longest rejected draft.
   int32_t max_rollback_tokens = 0;
 
   // Nodes of the prefix index (one per unit of tokens; the unit is the smallest tokens_per_page).

@@ -17,7 +17,7 @@ enum class DType : int32_t { kFloat32 = 0, kFloat16 = 1, kBFloat16 = 2 };
 constexpr int32_t SizeOf(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2; }
 
 // The page tables of a batch, for one group. Two layouts are the same three pointers:
-//   packed (CSR): rows follow one another; row_begin[i + 1] - row_begin[i] pages in row i.
+//   packed (CSR): rows follow one another; row i has ceil(lengths[i] / tokens_per_page) pages.
 //   fixed rows:   row i begins at slot * row_stride, and a step only writes its new ids.
 // Borrowed memory: all three arrays must outlive the kernel that reads them.
 struct PageTableView {

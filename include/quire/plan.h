@@ -28,7 +28,7 @@ struct PageCopy {
 // Within one plan no page is both source and target, or target twice, so its copies may run in any
 // order; plans run in the order of their tickets. Sources and targets of a plan are not handed out
 // again before it is retired. `copies` is owned by the KvCache and valid until then. An empty plan
-// has ticket kNoTicket.
+// has ticket kNoTicket. More than 65535 outstanding copies of one page are a CHECK: retire plans.
 struct Plan {
   Ticket ticket = kNoTicket;
   std::span<const PageCopy> copies;

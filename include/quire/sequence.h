@@ -64,8 +64,8 @@ class Sequence {
 
   // A second sequence with the same tokens that shares every page up to length(). Whoever writes to
   // the shared tail page first gets a copy, planned at its next Reserve; the last one left writes
-  // in place. If a tail page is shared, capacity() of both is length(): Reserve (again) before
-  // Commit. kResourceExhausted if max_sequences are alive. O(pages).
+  // in place. capacity() of the fork, and of the original if a tail page is shared, is length():
+  // Reserve (again) before Commit. kResourceExhausted if max_sequences are alive. O(pages).
   absl::StatusOr<Sequence> Fork() const;
 
   int32_t length() const;
@@ -73,7 +73,8 @@ class Sequence {
   // [length(), capacity()) may be written without asking again.
   int32_t capacity() const;
 
-  // Tokens that Start found in the cache: those the engine need not compute.
+  // Tokens that Start found in the cache, those the engine need not compute; less after a Truncate
+  // below them. A fork has its original's.
   int32_t hit_tokens() const;
 
   // length(), or less after a failed copy: the tokens whose K/V can still be trusted.

@@ -21,6 +21,8 @@
 //   free    no references, no key in the prefix index; handed out next
 //   live    one or more references
 //   cached  no references, but still in the prefix index; reclaimed when free pages run out
+// A page that an outstanding copy names is not handed out before the copy is retired; without
+// references it counts as live until then.
 //
 // Nothing is ever called `page_size`: it is `tokens_per_page` or `page_bytes`.
 

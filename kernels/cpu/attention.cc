@@ -107,7 +107,11 @@ void FindTileRows(const AttentionJob& job, const Segment& segment, int32_t tile,
   std::fill(rows->v + last + 1, rows->v + kTileTokens, rows->v[last]);
 }
 
-int64_t WorkspaceBytes(const AttentionParams& params) { return LayOut(params).bytes(); }
+int64_t WorkspaceBytes(const AttentionParams& params) {
+  // Attention refuses these shapes; their workspace cannot be laid out.
+  if (params.kv_heads < 1 || params.query_heads < 1 || params.head_dim < 1) return 0;
+  return LayOut(params).bytes();
+}
 
 LaunchError Attention(const AttentionParams& params) {
   if (const LaunchError e = CheckAttention(params); e != LaunchError::kOk) return e;

@@ -21,9 +21,9 @@
 // the rules that take it; every cached page is reclaimable; so a call that fails has evicted
 // nothing.
 //
-// The file is split by verb: cache_core.cc (create, start, fork, drop), cache_core_reserve.cc,
-// cache_core_commit.cc (commit, truncate), cache_core_plan.cc (plans, retire, clear),
-// cache_core_validate.cc.
+// The file is split by verb: cache_core.cc (create, fork, drop), cache_core_start.cc,
+// cache_core_reserve.cc, cache_core_commit.cc (commit, truncate), cache_core_plan.cc (plans,
+// retire, clear), cache_core_validate.cc.
 
 #ifndef QUIRE_LIB_CACHE_CORE_H_
 #define QUIRE_LIB_CACHE_CORE_H_
@@ -45,6 +45,8 @@
 #include "quire/kv_cache.h"
 
 namespace quire {
+
+inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 class CacheCore {
  public:

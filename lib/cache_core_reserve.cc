@@ -10,10 +10,6 @@
 
 namespace quire {
 
-namespace {
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-}  // namespace
-
 absl::Status CacheCore::ReserveAll(std::span<Sequence* const> sequences,
                                    std::span<const int32_t> counts) {
   QUIRE_CHECK(sequences.size() == counts.size(), "one count for each sequence");

@@ -1,0 +1,227 @@
+// Drawing and printing of the operations of model.h.
+
+#include <algorithm>
+#include <sstream>
+
+#include "tests/support/model.h"
+
+namespace quire::testing {
+
+namespace {
+
+template <typename T>
+std::string List(const std::vector<T>& values) {
+  std::string out = "{";
+  for (size_t i = 0; i < values.size(); ++i) out += (i ? "," : "") + std::to_string(values[i]);
+  return out + "}";
+}
+
+std::string Bool(bool value) { return value ? "true" : "false"; }
+
+struct Printer {
+  std::ostream& out;
+  void operator()(const StartOp& op) {
+    out << "StartOp{" << op.ns << ", " << List(op.prompt) << ", " << Bool(op.read) << ", "
+        << Bool(op.write) << "}";
+  }
+  void operator()(const MatchOp& op) {
+    out << "MatchOp{" << op.ns << ", " << List(op.prompt) << "}";
+  }
+  void operator()(const ReserveOp& op) {
+    out << "ReserveOp{" << op.seq << ", " << op.tokens << "}";
+  }
+  void operator()(const ReserveAllOp& op) {
+    out << "ReserveAllOp{" << List(op.seqs) << ", " << List(op.counts) << "}";
+  }
+  void operator()(const CommitOp& op) {
+    out << "CommitOp{" << op.seq << ", " << List(op.tokens) << "}";
+  }
+  void operator()(const CommitAllOp& op) {
+    out << "CommitAllOp{" << List(op.seqs) << ", " << List(op.tokens) << ", " << List(op.counts)
+        << "}";
+  }
+  void operator()(const DraftOp& op) { out << "DraftOp{" << op.seq << "}"; }
+  void operator()(const TruncateOp& op) {
+    out << "TruncateOp{" << op.seq << ", " << op.length << "}";
+  }
+  void operator()(const ForkOp& op) { out << "ForkOp{" << op.seq << "}"; }
+  void operator()(const DropOp& op) { out << "DropOp{" << op.seq << "}"; }
+  void operator()(const TakePlanOp& op) { out << "TakePlanOp{" << Bool(op.fails) << "}"; }
+  void operator()(const RetireOp&) { out << "RetireOp{}"; }
+  void operator()(const ClearOp&) { out << "ClearOp{}"; }
+};
+
+uint64_t Mix(uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+  return x ^ (x >> 31);
+}
+
+}  // namespace
+
+std::ostream& operator<<(std::ostream& out, const Op& op) {
+  std::visit(Printer{out}, op);
+  return out;
+}
+
+std::string Print(const Options& options) {
+  std::ostringstream out;
+  out << "Options options;\n";
+  for (const GroupOptions& group : options.groups) {
+    out << "options.groups.push_back({" << group.tokens_per_page << ", " << group.page_count << ", "
+        << group.page_bytes << ", ";
+    if (group.lookback_tokens == kAllTokens) {
+      out << "kAllTokens});\n";
+    } else {
+      out << group.lookback_tokens << "});\n";
+    }
+  }
+  out << "options.max_sequences = " << options.max_sequences << ";\n"
+      << "options.max_sequence_tokens = " << options.max_sequence_tokens << ";\n"
+      << "options.prefix_caching = " << Bool(options.prefix_caching) << ";\n"
+      << "options.min_copy_tokens = " << options.min_copy_tokens << ";\n"
+      << "options.max_rollback_tokens = " << options.max_rollback_tokens << ";\n"
+      << "options.max_index_nodes = " << options.max_index_nodes << ";\n"
+      << "options.hash_seed = " << options.hash_seed << "u;\n";
+  return out.str();
+}
+
+std::string Print(const std::vector<Op>& ops) {
+  std::ostringstream out;
+  for (const Op& op : ops) out << "    " << op << ",\n";
+  return out.str();
+}
+
+Options DrawOptions(uint64_t seed) {
+  uint64_t state = Mix(seed + 77);
+  const auto below = [&state](int limit) {
+    state = Mix(state + 0x9E3779B97F4A7C15u);
+    return static_cast<int>(state % static_cast<uint64_t>(limit));
+  };
+  Options options;
+  const int per_page = 1 + below(5);
+  const int pages = 4 + below(below(3) == 0 ? 61 : 13);
+  const auto window = [&] { return below(12) == 0 ? 0 : 1 + below(11); };
+  const auto other_pages = [&] { return 4 + below(pages); };
+  switch (below(6)) {
+    case 0:
+    case 1:
+      options.groups = {Group(per_page, pages)};
+      break;
+    case 2:
+      options.groups = {Group(per_page, pages), Group(per_page, other_pages(), window())};
+      break;
+    case 3:
+      options.groups = {Group(per_page, pages), Group(per_page * 2, other_pages())};
+      break;
+    case 4:
+      options.groups = {Group(per_page, pages, window())};
+      break;
+    default:
+      // Pages of two sizes of which neither divides the other, over the unit of the third.
+      options.groups = {Group(per_page * 2, pages), Group(per_page, other_pages() * 2, window()),
+                        Group(per_page * 3, pages)};
+  }
+  options.max_sequences = 2 + below(7);
+  options.max_sequence_tokens = 16 + below(49);
+  options.prefix_caching = below(16) != 0;
+  options.min_copy_tokens = 1 + below(4);
+  options.max_rollback_tokens = below(2) == 0 ? 0 : below(6);
+  options.max_index_nodes = below(12) == 0 ? 1 + below(12) : 0;
+  options.hash_seed = static_cast<uint64_t>(below(1000));
+  return options;
+}
+
+uint64_t OpSource::Random() { return Mix(state_ += 0x9E3779B97F4A7C15u); }
+
+// Two tokens only, so that unrelated prompts often agree for a while.
+Tokens OpSource::Suffix(int longest) {
+  Tokens tokens(static_cast<size_t>(Below(longest + 1)));
+  for (TokenId& token : tokens) token = OneIn(20) ? -1 : Below(2);
+  return tokens;
+}
+
+Tokens OpSource::DrawPrompt(const Model& model, int* ns) {
+  const int longest = std::min(model.options().max_sequence_tokens, 40);
+  *ns = OneIn(3) ? Below(4) : 0;
+  Tokens prompt;
+  if (!seen_.empty() && !OneIn(5)) {
+    const auto& [old_ns, old] = seen_[static_cast<size_t>(Below(static_cast<int>(seen_.size())))];
+    if (!OneIn(6)) *ns = old_ns;
+    prompt.assign(old.begin(), old.begin() + Below(static_cast<int>(old.size()) + 1));
+  }
+  prompt = prompt + Suffix(OneIn(4) ? longest : 6);
+  if (!OneIn(50) && static_cast<int>(prompt.size()) > longest) {
+    prompt.resize(static_cast<size_t>(longest));
+  }
+  if (prompt.empty() && !OneIn(10)) prompt = {Below(2)};
+  seen_.emplace_back(*ns, prompt);
+  if (seen_.size() > 24) seen_.erase(seen_.begin() + Below(24));
+  return prompt;
+}
+
+// What an engine would commit next: the rest of the prompt, then sampled tokens.
+Tokens OpSource::NextTokens(const Model& model, int seq, int count) {
+  Tokens tokens = model.todo(seq);
+  if (static_cast<int>(tokens.size()) > count) tokens.resize(static_cast<size_t>(count));
+  while (static_cast<int>(tokens.size()) < count) tokens.push_back(Below(2));
+  return tokens;
+}
+
+// A step of several sequences, sometimes with forks of one another in it.
+std::vector<Op> OpSource::Batch(const Model& model) {
+  std::vector<Op> ops;
+  ReserveAllOp reserve;
+  CommitAllOp commit;
+  for (int seq = 0; seq < model.live(); ++seq) {
+    if (OneIn(4)) continue;
+    const int count = 1 + Below(OneIn(4) ? 7 : 2);
+    reserve.seqs.push_back(seq);
+    reserve.counts.push_back(count);
+    commit.tokens = commit.tokens + NextTokens(model, seq, count);
+  }
+  commit.seqs = reserve.seqs;
+  commit.counts = reserve.counts;
+  if (reserve.seqs.empty()) return ops;
+  if (OneIn(3)) ops.push_back(ForkOp{Below(model.live())});
+  ops.push_back(reserve);
+  if (!OneIn(3)) ops.push_back(TakePlanOp{OneIn(12)});
+  if (OneIn(6)) ops.push_back(DraftOp{reserve.seqs[0]});
+  if (!OneIn(5)) ops.push_back(commit);
+  if (!OneIn(3)) ops.push_back(RetireOp{});
+  return ops;
+}
+
+std::vector<Op> OpSource::Next(const Model& model) {
+  if (model.tickets() > 3) return {RetireOp{}};
+  const int kind = Below(100);
+  if (model.live() == 0 || kind < 22) {
+    int ns = 0;
+    const Tokens prompt = DrawPrompt(model, &ns);
+    if (OneIn(6)) return {MatchOp{ns, prompt}};
+    return {StartOp{ns, prompt, !OneIn(12), !OneIn(12)}};
+  }
+  const int seq = Below(model.live());
+  if (kind < 47) return Batch(model);
+  if (kind < 67) {
+    const int count = 1 + Below(OneIn(3) ? 12 : 3);
+    std::vector<Op> ops = {ReserveOp{seq, count}};
+    if (OneIn(2)) ops.push_back(TakePlanOp{OneIn(12)});
+    if (OneIn(5)) ops.push_back(DraftOp{seq});
+    if (!OneIn(5)) ops.push_back(CommitOp{seq, NextTokens(model, seq, 1 + Below(count))});
+    if (OneIn(2)) ops.push_back(RetireOp{});
+    return ops;
+  }
+  if (kind < 75) {
+    const int to = OneIn(20) ? model.length(seq) + 1 : model.length(seq) - Below(5);
+    return {TruncateOp{seq,
+                       model.valid_length(seq) < model.length(seq) ? model.valid_length(seq) : to}};
+  }
+  if (kind < 83) return {ForkOp{seq}};
+  if (kind < 93) return {DropOp{seq}};
+  if (kind < 96) return {TakePlanOp{OneIn(4)}};
+  if (kind < 99 || !OneIn(4)) return {RetireOp{}};
+  return {ClearOp{}};
+}
+
+}  // namespace quire::testing

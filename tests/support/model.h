@@ -1,0 +1,250 @@
+// A reference model of the manager: slow, plain, and meant to be obviously right.
+//
+// The model does not imitate the cache. It keeps what the page memory would hold: for every slot of
+// every page, of which (namespace, token prefix) the K/V is there. It writes the slots where an
+// engine's kernels would, and moves them as the plans say. Then whatever pages the cache hands out,
+// the model can tell whether a kernel would read the right thing.
+//
+// Beside that it knows which pages must be findable: it sees a page being filled, and being handed
+// out again. From this follow the hit a prompt must get, and whether a Reserve must succeed.
+//
+// Operations are structs that print as the C++ that builds them, so that a failure can be pasted as
+// a regression test (see Replay). Those that do not apply (no such sequence) do nothing, so that a
+// list of them may be shortened at will.
+
+#ifndef QUIRE_TESTS_SUPPORT_MODEL_H_
+#define QUIRE_TESTS_SUPPORT_MODEL_H_
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <ostream>
+#include <set>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "quire/kv_cache.h"
+#include "tests/support/manager_util.h"
+
+namespace quire::testing {
+
+// `seq` counts the live sequences in the order of their birth.
+struct StartOp {
+  int ns;
+  Tokens prompt;
+  bool read = true;
+  bool write = true;
+};
+struct MatchOp {
+  int ns;
+  Tokens prompt;
+};
+struct ReserveOp {
+  int seq;
+  int tokens;
+};
+struct ReserveAllOp {
+  std::vector<int> seqs;
+  std::vector<int> counts;
+};
+struct CommitOp {
+  int seq;
+  Tokens tokens;
+};  // carries plans out, writes, then commits
+struct CommitAllOp {
+  std::vector<int> seqs;
+  Tokens tokens;
+  std::vector<int> counts;
+};
+struct DraftOp {
+  int seq;
+};  // writes a draft into all the room, commits nothing
+struct TruncateOp {
+  int seq;
+  int length;
+};
+struct ForkOp {
+  int seq;
+};
+struct DropOp {
+  int seq;
+};
+struct TakePlanOp {
+  bool fails;
+};                   // whether its copies go wrong; known at Retire
+struct RetireOp {};  // the oldest ticket
+struct ClearOp {};
+
+using Op = std::variant<StartOp, MatchOp, ReserveOp, ReserveAllOp, CommitOp, CommitAllOp, DraftOp,
+                        TruncateOp, ForkOp, DropOp, TakePlanOp, RetireOp, ClearOp>;
+
+std::ostream& operator<<(std::ostream& out, const Op& op);
+// As C++ that builds the same options.
+std::string Print(const Options& options);
+std::string Print(const std::vector<Op>& ops);
+
+class Model {
+ public:
+  explicit Model(const Options& options);
+  ~Model();
+
+  // Runs one operation on the cache and on the model, then audits everything. Empty if all is well,
+  // else what is wrong; the object is not to be used after that.
+  std::string Run(const Op& op);
+
+  // For whoever draws the operations.
+  int live() const { return static_cast<int>(seqs_.size()); }
+  const Options& options() const { return options_; }
+  int length(int seq) const { return static_cast<int>(seqs_[seq]->path.size()); }
+  int room(int seq) const { return seqs_[seq]->handle.capacity() - length(seq); }
+  int valid_length(int seq) const { return seqs_[seq]->handle.valid_length(); }
+  int tickets() const { return static_cast<int>(tickets_.size()); }
+  // The rest of the prompt, not yet committed.
+  const Tokens& todo(int seq) const { return seqs_[seq]->todo; }
+  // Every page id and plan so far, as text: equal for equal calls.
+  const std::string& trace() const { return trace_; }
+  void keep_trace() { keep_trace_ = true; }
+
+  // How often each interesting thing happened, to see that a run exercises what it should.
+  std::map<std::string, int64_t> counts;
+
+ private:
+  // What a slot holds. `node` names a (namespace, token prefix): see Child. -1 is anything.
+  // `taint` is the first ticket whose failed copy this was computed from; 0: none.
+  struct Cell {
+    int node = -1;
+    uint64_t taint = 0;
+  };
+  enum class Known { kNo, kMaybe, kYes };
+  struct Page {
+    std::vector<Cell> cells;
+    Known indexed = Known::kNo;
+    int refs = 0;
+    int held = 0;              // by tickets
+    int64_t released_at = -1;  // -1: not known
+    int slot = 0;              // logical page, for the order within one release
+  };
+  struct Seq {
+    Sequence handle;
+    int ns = 0;
+    std::vector<int> path;  // a node per token
+    Tokens todo;
+    bool write = true;
+    bool certain = true;  // its pages are in the index, for all that the model knows
+    bool may_lose = false;
+    bool awaits_plan = false;  // its tail may be the target of a copy not yet carried out
+    std::vector<std::vector<PageId>> tables;
+  };
+  struct Outstanding {
+    Ticket ticket;
+    Plan plan;
+    std::vector<PageCopy> copies;
+    bool fails;
+    std::vector<int> nodes;  // per copy: the first node of the page
+  };
+  struct Need {
+    // Pages per group: surely needed, surely enough, and what is taken if there is room.
+    std::vector<int64_t> low, high, wish;
+    bool never_fits = false;
+    bool lost = false;
+  };
+
+  void Do(const StartOp& op);
+  void Do(const MatchOp& op);
+  void Do(const ReserveOp& op);
+  void Do(const ReserveAllOp& op);
+  void Do(const CommitOp& op);
+  void Do(const CommitAllOp& op);
+  void Do(const DraftOp& op);
+  void Do(const TruncateOp& op);
+  void Do(const ForkOp& op);
+  void Do(const DropOp& op);
+  void Do(const TakePlanOp& op);
+  void Do(const RetireOp& op);
+  void Do(const ClearOp& op);
+
+  void Fail(const std::string& what);
+  Seq* At(int seq);
+  int Child(int node, TokenId token);
+  bool Descends(int node, int ancestor) const;
+  std::vector<int> PathOf(int ns, const Tokens& tokens);
+  Page& PageAt(int group, PageId page) { return pages_[group][static_cast<int>(page)]; }
+  int groups() const { return static_cast<int>(options_.groups.size()); }
+  int TokensPerPage(int group) const { return options_.groups[group].tokens_per_page; }
+  int64_t Lookback(int group) const { return options_.groups[group].lookback_tokens; }
+
+  // The hit of a prompt: at least, and (where the model knows) exactly.
+  void ExpectHit(const std::vector<int>& path, int hit);
+  bool CanResume(const std::vector<int>& path, int at, Known least) const;
+  int BestPartial(const std::vector<int>& path, int at, int limit, bool* exact) const;
+
+  Need NeedOf(const std::vector<Seq*>& seqs, const std::vector<int>& counts);
+  void CheckReserve(const absl::Status& status, const Need& need, const std::string& before,
+                    const std::string& after, const Stats& stats);
+  void AdoptTailsInPlace(const std::vector<Seq*>& seqs, const Need& need, const Stats& stats);
+  void Adopt(const std::vector<Seq*>& changed, const Stats& before, bool allocates);
+  void CheckEvictions(int group, const std::vector<PageId>& taken, const GroupStats& before);
+  void Unref(int group, PageId page, int slot);
+  void CarryOutPlan(bool fails);
+  void WriteTokens(Seq& seq, const Tokens& tokens);
+  void AfterCommit(Seq& seq, int old_length);
+  std::string See() const;
+
+  void Audit();
+  void AuditStats();
+  void AuditTable(int index, Seq& seq, int group);
+  void AuditWritable(Seq& seq);
+
+  Options options_;
+  std::unique_ptr<KvCache> cache_;
+  std::vector<std::unique_ptr<Seq>> seqs_;
+  std::vector<std::vector<Page>> pages_;  // [group][page]
+  std::map<std::pair<int, TokenId>, int> children_;
+  std::vector<int> parents_;
+  std::map<int, std::set<int>> units_;  // node -> nodes one unit further, ever committed
+  std::deque<Outstanding> tickets_;
+  std::map<std::pair<int, int>, int> plan_targets_;  // planned, not yet taken
+  uint64_t last_retired_ = 0;
+  uint64_t last_ticket_ = 0;
+  int64_t now_ = 0;
+  int64_t copies_failed_ = 0;
+  bool plan_pending_ = false;
+  bool windows_ = false;
+  bool only_windows_ = true;
+  bool shells_ = false;  // nodes without a page may be left, for sequences that stand on them
+  bool keep_trace_ = false;
+  std::string trace_;
+  std::string error_;
+};
+
+// Runs the operations on a fresh cache. Empty if all is well, else which operation went wrong, and
+// how.
+std::string Replay(const Options& options, const std::vector<Op>& ops);
+
+// Draws a whole run from a seed: options, then operations, each seeing the state it meets.
+Options DrawOptions(uint64_t seed);
+class OpSource {
+ public:
+  explicit OpSource(uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15u + 1) {}
+  // One or more operations that belong together.
+  std::vector<Op> Next(const Model& model);
+
+ private:
+  uint64_t Random();
+  int Below(int limit) { return static_cast<int>(Random() % static_cast<uint64_t>(limit)); }
+  bool OneIn(int n) { return Below(n) == 0; }
+  Tokens Suffix(int longest);
+  Tokens NextTokens(const Model& model, int seq, int count);
+  Tokens DrawPrompt(const Model& model, int* ns);
+  std::vector<Op> Batch(const Model& model);
+
+  uint64_t state_;
+  std::vector<std::pair<int, Tokens>> seen_;  // (namespace, prompt)
+};
+
+}  // namespace quire::testing
+
+#endif  // QUIRE_TESTS_SUPPORT_MODEL_H_

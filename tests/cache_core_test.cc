@@ -241,14 +241,18 @@ TEST(CacheCoreTest, FailedCopyReachesHeirsPastTheWindow) {
   }
 }
 
+// Also where none of the old tokens had a node yet, so that the new ones would hang on the root.
 TEST(CacheCoreTest, NothingBuiltOnTokensFromBeforeClearCachedIsFound) {
-  for (const bool truncate : {false, true}) {
+  constexpr int32_t kNoTruncate = -1;
+  for (const auto& [before, kept] : std::vector<std::pair<int32_t, int32_t>>{
+           {10, kNoTruncate}, {10, 10}, {10, 8}, {10, 3}, {3, kNoTruncate}, {3, 3}, {3, 1}}) {
+    SCOPED_TRACE(std::to_string(before) + " " + std::to_string(kept));
     const auto cache = Fours(32);
-    Sequence sequence = Compute(*cache, Iota(0, 10));
+    Sequence sequence = Compute(*cache, Iota(0, before));
     cache->ClearCached();
     EXPECT_EQ(cache->MatchLength(Iota(0, 11)), 0);
-    EXPECT_OK(truncate ? sequence.Truncate(10) : absl::OkStatus());
-    EXPECT_OK(Feed(*cache, sequence, Iota(10, 30)));
+    EXPECT_OK(kept == kNoTruncate ? absl::OkStatus() : sequence.Truncate(kept));
+    EXPECT_OK(Feed(*cache, sequence, Iota(sequence.length(), 30)));
     EXPECT_EQ(cache->MatchLength(Iota(0, 41)), 0);
     EXPECT_OK(cache->Validate());
     sequence = Sequence();

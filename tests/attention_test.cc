@@ -101,6 +101,18 @@ TYPED_TEST(AttentionTest, Windows) {
   }
 }
 
+TYPED_TEST(AttentionTest, TableEntriesBeforeTheWindowAreNotRead) {
+  AttentionCase c({.rows = {{6000, 3}},
+                   .kv_heads = 1,
+                   .group = 1,
+                   .head_dim = 8,
+                   .tokens_per_page = 1,
+                   .window = 70});
+  c.ForbidFirstEntries(c.KeysBegin(0, 0));
+  Attend<TypeParam>(c);
+  ExpectCloseToFloat64(c);
+}
+
 TYPED_TEST(AttentionTest, NotCausal) {
   this->CheckAllTypes({.rows = {{40, 50}, {200, 3}, {64, 64}, {0, 2}}, .causal = false});
 }
@@ -123,7 +135,7 @@ TYPED_TEST(AttentionTest, WindowSoftCapAndSinksTogether) {
 
 TYPED_TEST(AttentionTest, Layouts) {
   for (const Layout layout :
-       {Layout::kPageMajor, Layout::kTokenMajor, Layout::kSliced, Layout::kInterleaved}) {
+       {Layout::kPageMajor, Layout::kSeparate, Layout::kSliced, Layout::kInterleaved}) {
     SCOPED_TRACE(static_cast<int>(layout));
     this->CheckAllTypes(
         {.rows = {{100}, {70, 3}, {64, 64}}, .kv_heads = 3, .head_dim = 40, .layout = layout});
@@ -173,7 +185,7 @@ TYPED_TEST(AttentionTest, ABatchOf993TwoThirdsEmpty) {
 }
 
 TYPED_TEST(AttentionTest, PoolBeyond4GiBytes) {
-  for (const Layout layout : {Layout::kPageMajor, Layout::kTokenMajor}) {
+  for (const Layout layout : {Layout::kPageMajor, Layout::kSeparate}) {
     // 64 KiB a page and layer: 2^32 bytes are 65536 pages.
     this->Check({.rows = {{33}, {70, 2}},
                  .dtype = DType::kBFloat16,
@@ -209,6 +221,25 @@ TYPED_TEST(AttentionTest, AVisibleNanIsNotHidden) {
         EXPECT_EQ(std::isnan(c.Lse(0, 0, head)), key);
       }
     }
+  }
+}
+
+TYPED_TEST(AttentionTest, ScoresOfMinusInfinityWeighNothing) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (const DType dtype : kAllTypes) {
+    AttentionCase c({.rows = {{100}}, .dtype = dtype, .kv_heads = 1, .group = 2, .head_dim = 8});
+    void* query = const_cast<void*>(c.params().query);
+    for (int32_t e = 0; e < 2 * 8; ++e) WriteElement(query, e, dtype, 1);
+    for (int64_t t = 0; t < 100; ++t) WriteElement(c.KeySlot(0, t, 0), 3, dtype, -kInfinity);
+    Attend<TypeParam>(c);
+    for (int32_t head = 0; head < 2; ++head) {
+      EXPECT_EQ(c.Lse(0, 0, head), -kInfinity);
+      for (int32_t d = 0; d < 8; ++d) EXPECT_EQ(c.Output(0, 0, head, d), 0);
+    }
+    // One finite score, in the second tile.
+    WriteElement(c.KeySlot(0, 80, 0), 3, dtype, 0);
+    Attend<TypeParam>(c);
+    for (int32_t d = 0; d < 8; ++d) EXPECT_EQ(c.Output(0, 0, 1, d), c.Value(0, 80, 0, d));
   }
 }
 

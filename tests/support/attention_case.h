@@ -17,6 +17,7 @@
 #include <random>
 #include <vector>
 
+#include "gtest/gtest.h"
 #include "kernels/half.h"
 #include "quire/attention.h"
 #include "tests/support/attention_memory.h"
@@ -27,7 +28,7 @@ inline constexpr int32_t kPoisonPage = 2147480000;
 
 enum class Layout {
   kPageMajor,   // [page][K|V][head][token][dim]
-  kTokenMajor,  // [page][token][head][dim], K and V in pools of their own
+  kSeparate,    // pools of their own: K [page][token][head][dim], V [page][head][token][dim]
   kSliced,      // layer 1 of 3 of a page-major pool, with a gap after each page
   kInterleaved  // [page][token][head][K|V][dim]
 };
@@ -176,6 +177,17 @@ class AttentionCase {
     std::fill(lse_.begin(), lse_.end(), std::numeric_limits<float>::quiet_NaN());
   }
 
+  // Makes the table's first `entries` entries unreadable, as far as whole OS pages go.
+  void ForbidFirstEntries(int64_t entries) {
+    const auto os_page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+    const auto begin = reinterpret_cast<uintptr_t>(table_.data());
+    const auto end = reinterpret_cast<uintptr_t>(table_.data() + entries);
+    const uintptr_t first = (begin + os_page - 1) / os_page * os_page;
+    const uintptr_t last = end / os_page * os_page;
+    ASSERT_LT(first, last) << "too few entries for one OS page";
+    ASSERT_EQ(mprotect(reinterpret_cast<void*>(first), last - first, PROT_NONE), 0);
+  }
+
   // The slot of a token, as bytes, for tests that spoil one.
   char* KeySlot(size_t row, int64_t position, int32_t head) const {
     return Slot(kv_.k, kv_.k_strides, row, position, head);
@@ -239,9 +251,9 @@ class AttentionCase {
         kv_.k_strides = kv_.v_strides = {.page = 2 * half, .head = head, .token = token};
         v_offset_ = half;
         break;
-      case Layout::kTokenMajor:
-        kv_.k_strides =
-            kv_.v_strides = {.page = half, .head = token, .token = token * shape_.kv_heads};
+      case Layout::kSeparate:
+        kv_.k_strides = {.page = half, .head = token, .token = token * shape_.kv_heads};
+        kv_.v_strides = {.page = half, .head = head, .token = token};
         v_offset_ = half * page_count_;
         break;
       case Layout::kSliced:
@@ -259,7 +271,7 @@ class AttentionCase {
 
   void MakePool() {
     MakeStrides();
-    const int64_t pools = shape_.layout == Layout::kTokenMajor ? 2 : 1;
+    const int64_t pools = shape_.layout == Layout::kSeparate ? 2 : 1;
     const int64_t bytes = pools * page_count_ * kv_.k_strides.page;
     pool_ = Mapping(static_cast<size_t>(bytes));
     // A pool too large to fill is poisoned only around the pages in use.

@@ -1,0 +1,204 @@
+// Once warm, a step of an engine makes no heap allocation, and neither does the answer "no room".
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <cstdlib>
+#include <iterator>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "quire/kv_cache.h"
+#include "tests/support/manager_util.h"
+
+namespace {
+
+std::atomic<int64_t> allocations = 0;
+
+void* Counted(size_t bytes) {
+  ++allocations;
+  return std::malloc(bytes == 0 ? 1 : bytes);
+}
+
+void* CountedAligned(size_t bytes, std::align_val_t align) {
+  ++allocations;
+  const auto alignment = static_cast<size_t>(align);
+  return std::aligned_alloc(alignment, (bytes / alignment + 1) * alignment);
+}
+
+// Out of line: inlined into a delete, gcc takes the free() in it for a mismatch with new.
+[[gnu::noinline]] void Freed(void* memory) { std::free(memory); }
+
+void* NotNull(void* memory) {
+  if (memory == nullptr) std::abort();
+  return memory;
+}
+
+}  // namespace
+
+void* operator new(size_t bytes) { return NotNull(Counted(bytes)); }
+void* operator new[](size_t bytes) { return NotNull(Counted(bytes)); }
+void* operator new(size_t bytes, const std::nothrow_t&) noexcept { return Counted(bytes); }
+void* operator new[](size_t bytes, const std::nothrow_t&) noexcept { return Counted(bytes); }
+void* operator new(size_t bytes, std::align_val_t align) {
+  return NotNull(CountedAligned(bytes, align));
+}
+void* operator new[](size_t bytes, std::align_val_t align) {
+  return NotNull(CountedAligned(bytes, align));
+}
+void* operator new(size_t bytes, std::align_val_t align, const std::nothrow_t&) noexcept {
+  return CountedAligned(bytes, align);
+}
+void* operator new[](size_t bytes, std::align_val_t align, const std::nothrow_t&) noexcept {
+  return CountedAligned(bytes, align);
+}
+void operator delete(void* memory) noexcept { Freed(memory); }
+void operator delete[](void* memory) noexcept { Freed(memory); }
+void operator delete(void* memory, size_t) noexcept { Freed(memory); }
+void operator delete[](void* memory, size_t) noexcept { Freed(memory); }
+void operator delete(void* memory, const std::nothrow_t&) noexcept { Freed(memory); }
+void operator delete[](void* memory, const std::nothrow_t&) noexcept { Freed(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { Freed(memory); }
+void operator delete[](void* memory, std::align_val_t) noexcept { Freed(memory); }
+void operator delete(void* memory, size_t, std::align_val_t) noexcept { Freed(memory); }
+void operator delete[](void* memory, size_t, std::align_val_t) noexcept { Freed(memory); }
+void operator delete(void* memory, std::align_val_t, const std::nothrow_t&) noexcept {
+  Freed(memory);
+}
+void operator delete[](void* memory, std::align_val_t, const std::nothrow_t&) noexcept {
+  Freed(memory);
+}
+
+namespace quire::testing {
+namespace {
+
+constexpr int32_t kBatch = 5;
+
+// Three requests that begin alike, two of them forked, decoded together; then all are dropped, so
+// that the next round evicts what this one left. Counts the allocations of the steps only.
+class Engine {
+ public:
+  explicit Engine(KvCache& cache) : cache_(cache), keeper_(Compute(cache, Iota(0, 9))) {}
+
+  int64_t Round(int32_t round) {
+    counted_ = 0;
+    std::vector<Tokens> rests;
+    for (int32_t i = 0; i < 3; ++i) {
+      const Tokens prompt = Iota(0, 10) + Iota(1000 * (round + 1) + 100 * i, 20);
+      sequences_.push_back(MustStart(cache_, prompt));
+      rests.emplace_back(prompt.begin() + sequences_.back().length(), prompt.end());
+    }
+    Prepare(rests);
+    Step();
+    for (int32_t i = 0; i < 2; ++i) sequences_.push_back(MustFork(sequences_[0]));
+    for (int32_t step = 0; step < 12; ++step) {
+      std::vector<Tokens> next;
+      for (int32_t i = 0; i < kBatch; ++i) next.push_back(Iota(5000 + 100 * i + step, 1 + i % 3));
+      Prepare(next);
+      Step();
+    }
+    EXPECT_OK(cache_.Validate());
+    sequences_.clear();
+    return counted_;
+  }
+
+ private:
+  void Prepare(const std::vector<Tokens>& tokens) {
+    batch_.clear();
+    views_.clear();
+    counts_.clear();
+    tokens_.clear();
+    for (size_t i = 0; i < sequences_.size(); ++i) {
+      batch_.push_back(&sequences_[i]);
+      views_.push_back(&sequences_[i]);
+      counts_.push_back(static_cast<int32_t>(tokens[i].size()));
+      tokens_ = tokens_ + tokens[i];
+    }
+  }
+
+  void Step() {
+    const int64_t before = allocations;
+    const bool reserved = cache_.ReserveAll(batch_, counts_).ok();
+    const Plan plan = cache_.TakePlan();
+    bool packed = true;
+    for (const GroupId group : {GroupId{0}, GroupId{1}}) {
+      const PageTableBuffers buffers = {.row_begin = row_begin_, .lengths = lengths_};
+      packed = packed && cache_.PackPageTable(views_, counts_, group, buffers, packed_).ok() &&
+               cache_.MakePageTable(views_, counts_, group, buffers).batch == std::ssize(views_);
+    }
+    const bool committed = cache_.CommitAll(batch_, tokens_, counts_).ok();
+    cache_.Retire(plan.ticket);
+    counted_ += allocations - before;
+    EXPECT_TRUE(reserved && packed && committed);
+  }
+
+  KvCache& cache_;
+  Sequence keeper_;  // of the common beginning, so that every round has hits
+  int64_t counted_ = 0;
+  std::vector<Sequence> sequences_;
+  std::vector<Sequence*> batch_;
+  std::vector<const Sequence*> views_;
+  std::vector<int32_t> counts_;
+  Tokens tokens_;
+  std::array<int64_t, kBatch> row_begin_{};
+  std::array<int32_t, kBatch> lengths_{};
+  std::array<PageId, 128> packed_{};
+};
+
+TEST(NoAllocTest, TheCounterCounts) {
+  const int64_t before = allocations;
+  ::operator delete(::operator new(8));
+  ::operator delete (::operator new (64, std::align_val_t{64}), std::align_val_t{64});
+  EXPECT_EQ(allocations - before, 2);
+
+  const auto cache = NewCache(OneGroup(4, 4));
+  Sequence sequence = MustStart(*cache, Iota(0, 4));
+  const int64_t before_message = allocations;
+  EXPECT_FALSE(sequence.Reserve(-1).ok());  // inside the library: a status with a message
+  EXPECT_GT(allocations, before_message);
+}
+
+TEST(NoAllocTest, WarmStepsAllocateNothing) {
+  Options options = MakeOptions({Group(4, 60), Group(4, 40, /*lookback_tokens=*/7)});
+  options.min_copy_tokens = 1;
+  options.max_rollback_tokens = 2;
+  const auto cache = NewCache(options);
+  Engine engine(*cache);
+  engine.Round(0);
+  const Stats warm = cache->stats();
+  for (int32_t round = 1; round < 8; ++round) EXPECT_EQ(engine.Round(round), 0) << round;
+  const Stats after = cache->stats();
+  for (size_t g = 0; g < 2; ++g) {
+    EXPECT_GT(after.groups[g].evictions, warm.groups[g].evictions) << g;
+    EXPECT_GT(after.groups[g].copies, warm.groups[g].copies) << g;
+  }
+  EXPECT_GT(after.tokens_hit, warm.tokens_hit);
+}
+
+TEST(NoAllocTest, NoRoomAllocatesNothing) {
+  Options options = OneGroup(4, 6);
+  options.max_sequences = 2;
+  const auto cache = NewCache(options);
+  Sequence first = Compute(*cache, Iota(0, 14));
+  Sequence second = Compute(*cache, Iota(100, 5));
+  const Tokens prompt = Iota(0, 9);
+  const std::array<Sequence*, 2> batch = {&first, &second};
+  const std::array<int32_t, 2> counts = {3, 1};
+  const auto kNoRoom = absl::StatusCode::kResourceExhausted;
+
+  const int64_t before = allocations;
+  const absl::StatusCode alone = second.Reserve(9).code();
+  const absl::StatusCode together = cache->ReserveAll(batch, counts).code();
+  const absl::StatusCode started = cache->Start(prompt).status().code();
+  const absl::StatusCode forked = first.Fork().status().code();
+  const int64_t counted = allocations - before;
+  EXPECT_EQ(counted, 0);
+  for (const absl::StatusCode code : {alone, together, started, forked}) EXPECT_EQ(code, kNoRoom);
+  EXPECT_EQ(cache->stats().out_of_room, 2);
+  EXPECT_OK(cache->Validate());
+}
+
+}  // namespace
+}  // namespace quire::testing

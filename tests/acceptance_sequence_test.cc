@@ -6,11 +6,9 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <numeric>
 #include <random>
 #include <set>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -201,15 +199,15 @@ TEST(AcceptanceTest, CheckFitsSaysWhatARequestNeedsToItsEnd) {  // F13
 }
 
 TEST(AcceptanceTest, FullPoolIsAllFreeOnceTheRequestsEnd) {  // F14
-  for (const int32_t window : {4, 7, 8, kAllTokens - 1}) {
+  for (const int32_t window : {3, 4, 7, 8, 9}) {
     for (const int32_t length : {window - 1, window, window + 1}) {
-      if (length > 100) continue;
       for (const bool together : {false, true}) {
         const auto cache = Fours(12, window);
         std::vector<Sequence> sequences;
         while (cache->stats().sequences < 16) {
-          Sequence next = MustStart(*cache, Iota(100 * cache->stats().sequences, length));
-          if (!Feed(*cache, next, Iota(100 * cache->stats().sequences, length)).ok()) break;
+          const Tokens prompt = Iota(100 * cache->stats().sequences, length);
+          Sequence next = MustStart(*cache, prompt);
+          if (!Feed(*cache, next, prompt).ok()) break;
           sequences.push_back(std::move(next));
           EXPECT_OK(cache->Validate());
         }

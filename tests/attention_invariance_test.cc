@@ -179,6 +179,42 @@ TYPED_TEST(BatchInvariantTest, TheRestOfTheBatchDoesNotMatter) {
 }
 
 // Keys that a query does not see may be anything, even in slots that another query of its row sees.
+// All weights are 1, and values cancel: the result shows in which order they were added, which the
+// rounding of an ordinary output to 16 bits would hide.
+void WriteCancellingValues(AttentionCase& c, int32_t length) {
+  constexpr float kBig = 1 << 24;  // the last bit of an fp32 is 1 or 2 there
+  for (int32_t t = 0; t < length; ++t) {
+    const float pattern[] = {0.75f, -kBig, kBig, 1.5f};
+    for (int32_t d = 0; d < c.shape().head_dim; ++d) {
+      WriteElement(c.ValueSlot(0, t, 0), d, c.shape().dtype, pattern[(t + d) % 4]);
+    }
+  }
+}
+
+TYPED_TEST(BatchInvariantTest, ValuesAreAddedInOneOrder) {
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    for (const int32_t group : {1, 3}) {
+      CaseShape shape = {.rows = {{90, 90, 0}},
+                         .dtype = dtype,
+                         .kv_heads = 1,
+                         .group = group,
+                         .head_dim = 16,
+                         .key_size = 0};
+      AttentionCase whole(shape);
+      WriteCancellingValues(whole, 90);
+      Attend<TypeParam>(whole);
+      for (int32_t end = 1; end <= 90; ++end) {
+        shape.rows = {{end, 1, 0}};
+        AttentionCase decode(shape);
+        WriteCancellingValues(decode, end);
+        Attend<TypeParam>(decode);
+        ASSERT_EQ(decode.Bits(0, 0), whole.Bits(0, end - 1)) << "length " << end;
+      }
+    }
+  }
+}
+
+// Keys that a query does not see may be anything, even in slots that another query of its row sees.
 // Rounding an output to 16 bits hides most differences in the last bits of its sum: this takes so
 // many outputs that some would show.
 TEST(BatchInvariantVectorisedTest, ChunkedPrefillEqualsWholePrefillInManyOutputs) {

@@ -102,12 +102,15 @@ TYPED_TEST(AttentionTest, Windows) {
 }
 
 TYPED_TEST(AttentionTest, TableEntriesBeforeTheWindowAreNotRead) {
+  // 1024 entries are read, an OS page of them: nothing before that can be touched. They begin in
+  // the middle of a tile.
   AttentionCase c({.rows = {{6000, 3}},
                    .kv_heads = 1,
                    .group = 1,
                    .head_dim = 8,
                    .tokens_per_page = 1,
-                   .window = 70});
+                   .window = 1022});
+  ASSERT_EQ(6000 - c.KeysBegin(0, 0), 1024);
   c.ForbidFirstEntries(c.KeysBegin(0, 0));
   Attend<TypeParam>(c);
   ExpectCloseToFloat64(c);
@@ -136,9 +139,16 @@ TYPED_TEST(AttentionTest, WindowSoftCapAndSinksTogether) {
 TYPED_TEST(AttentionTest, Layouts) {
   for (const Layout layout :
        {Layout::kPageMajor, Layout::kSeparate, Layout::kSliced, Layout::kInterleaved}) {
-    SCOPED_TRACE(static_cast<int>(layout));
-    this->CheckAllTypes(
-        {.rows = {{100}, {70, 3}, {64, 64}}, .kv_heads = 3, .head_dim = 40, .layout = layout});
+    for (const int32_t tokens_per_page : {16, 100}) {  // pages that end inside a tile, too
+      SCOPED_TRACE(::testing::Message()
+                   << "layout " << static_cast<int>(layout) << " page " << tokens_per_page);
+      this->CheckAllTypes({.rows = {{170}, {70, 3}, {64, 64}},
+                           .kv_heads = 3,
+                           .group = 2,
+                           .head_dim = 40,
+                           .tokens_per_page = tokens_per_page,
+                           .layout = layout});
+    }
   }
 }
 

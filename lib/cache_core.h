@@ -176,6 +176,7 @@ class CacheCore {
   absl::Status AddNeed(const State& state, int32_t slot, int32_t count, Need* need);
   void SubtractLastForks(Need* need);
   bool Writable(int32_t group, PageId page) const;
+  bool MayTakeOver(int32_t group, PageId page) const;
   bool TailMustBeCopied(int32_t group, const State& state, int32_t slot) const;
   absl::Status DataLoss(const State& state) const;
   absl::Status NeverFits(const State& state, int32_t group, int64_t pages, int64_t length) const;
@@ -187,6 +188,7 @@ class CacheCore {
   // cache_core_commit.cc
   void CommitOne(const Sequence& sequence, std::span<const TokenId> tokens);
   void IndexTokens(State& state, int32_t slot, std::span<const TokenId> tokens);
+  int32_t FirstNeeded(int32_t group, int32_t length) const;
   bool AwaitsPlan(const State& state, int32_t slot) const;
   bool IndexUnits(State& state, int32_t slot, const TokenId* tokens, int32_t first, int32_t count);
   bool IndexUnit(State& state, int32_t slot, const TokenId* tokens, uint64_t key, int32_t units);

@@ -119,19 +119,26 @@ bool CacheCore::IndexUnit(State& state, int32_t slot, const TokenId* tokens, uin
   return true;
 }
 
+// The first logical page that a sequence of `length` tokens keeps, for what comes and for Truncate.
+int32_t CacheCore::FirstNeeded(int32_t group, int32_t length) const {
+  const GroupOptions& options = groups_[group].options;
+  if (options.lookback_tokens == kAllTokens) return 0;
+  const int64_t horizon =
+      static_cast<int64_t>(length) - options.lookback_tokens - options_.max_rollback_tokens;
+  return horizon <= 0 ? 0 : static_cast<int32_t>(horizon / options.tokens_per_page);
+}
+
 // Only this sequence's reference goes: others, and the index, may keep the page.
 void CacheCore::ReleasePastWindow(State& state, int32_t slot) {
   for (int32_t g = 0; g < group_count(); ++g) {
-    const GroupOptions& options = groups_[g].options;
-    if (options.lookback_tokens == kAllTokens) continue;
-    const int64_t horizon =
-        static_cast<int64_t>(state.length) - options.lookback_tokens - options_.max_rollback_tokens;
-    if (horizon <= 0) continue;
-    const auto first = static_cast<int32_t>(horizon / options.tokens_per_page);
+    const int32_t first = FirstNeeded(g, state.length);
     Extent& extent = state.extents[g];
-    PageId* row = Row(g, slot);
     for (; extent.first_page < first; ++extent.first_page) {
-      ReleasePage(g, std::exchange(row[extent.first_page], kNoPage));
+      PageId& page = Row(g, slot)[extent.first_page];
+      // A page that an outstanding copy names stays until Retire has said whether its contents, and
+      // so ours, are good. The next Commit releases it.
+      if (groups_[g].held > 0 && groups_[g].holds[static_cast<size_t>(page)] > 0) break;
+      ReleasePage(g, std::exchange(page, kNoPage));
     }
   }
 }

@@ -58,16 +58,16 @@ absl::Status CacheCore::AddNeed(const State& state, int32_t slot, int32_t count,
   for (int32_t g = 0; g < group_count(); ++g) {
     const Extent& extent = state.extents[g];
     const int64_t pages = CeilDiv(end, groups_[g].options.tokens_per_page);
-    if (pages - extent.first_page > groups_[g].options.page_count) {
-      return NeverFits(state, g, pages - extent.first_page, end);
-    }
+    // Pages kept back only because a copy is outstanding will leave: they make nothing impossible.
+    const int64_t resident = pages - std::max(extent.first_page, FirstNeeded(g, state.length));
+    if (resident > groups_[g].options.page_count) return NeverFits(state, g, resident, end);
     need->pages[g] += std::max<int64_t>(0, pages - extent.page_count);
     if (!TailMustBeCopied(g, state, slot)) continue;
     ++need->pages[g];
     const PageId tail = Row(g, slot)[state.length / groups_[g].options.tokens_per_page];
     if (!index_.keyed(g, tail)) {
       shared_tails_.emplace_back(g, tail);
-    } else if (groups_[g].allocator.refs(tail) == 1) {
+    } else if (MayTakeOver(g, tail)) {
       ++need->avoidable[g];
     }
   }
@@ -89,6 +89,13 @@ void CacheCore::SubtractLastForks(Need* need) {
 
 bool CacheCore::Writable(int32_t group, PageId page) const {
   return groups_[group].allocator.refs(page) == 1 && !index_.keyed(group, page);
+}
+
+// May an indexed tail be taken out of the index and written in place? Not while an outstanding copy
+// names it: if that fails, its key is what leads to those who built on it.
+bool CacheCore::MayTakeOver(int32_t group, PageId page) const {
+  const Group& g = groups_[group];
+  return g.allocator.refs(page) == 1 && g.holds[static_cast<size_t>(page)] == 0;
 }
 
 bool CacheCore::TailMustBeCopied(int32_t group, const State& state, int32_t slot) const {
@@ -121,8 +128,7 @@ void CacheCore::TakePages(const Sequence& sequence, int32_t count, Need* shortag
     Extent& extent = state.extents[g];
     if (TailMustBeCopied(g, state, sequence.slot_)) {
       PageId& tail = row[state.length / tokens_per_page];
-      if (shortage->avoidable[g] > 0 && groups_[g].allocator.refs(tail) == 1 &&
-          index_.keyed(g, tail)) {
+      if (shortage->avoidable[g] > 0 && index_.keyed(g, tail) && MayTakeOver(g, tail)) {
         // The pool has no page for the copy, and this sequence alone holds the page. Giving up one
         // cached page beats refusing a request that fits: a pool filled by one request would
         // otherwise wait for ever because of an accidental match.

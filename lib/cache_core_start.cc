@@ -76,9 +76,7 @@ void CacheCore::PinMatch(State& state, int32_t slot, const MatchResult& match) {
         std::max(0, match.tokens - options.lookback_tokens) / options.tokens_per_page;
     extent.page_count = full_pages;
     // Room for Truncate to go back, as far as it is still there.
-    const int64_t kept =
-        static_cast<int64_t>(match.tokens) - options.lookback_tokens - options_.max_rollback_tokens;
-    const auto wanted = static_cast<int32_t>(std::max<int64_t>(0, kept) / options.tokens_per_page);
+    const int32_t wanted = FirstNeeded(g, match.tokens);
     while (extent.first_page > wanted && row[extent.first_page - 1] != kNoPage) {
       --extent.first_page;
     }

@@ -16,6 +16,14 @@ int64_t PagesFor(int32_t length, int32_t tokens_per_page) {
   return (static_cast<int64_t>(length) + tokens_per_page - 1) / tokens_per_page;
 }
 
+// A sequence's length with the step's tokens, for which there must be room.
+int32_t LengthWith(const CacheCore& core, const Sequence& sequence, int32_t count) {
+  const int32_t length = core.length(sequence);
+  QUIRE_CHECK(count >= 0 && count <= core.capacity(sequence) - length,
+              "the page table ends before the step's tokens: Reserve first");
+  return length + count;
+}
+
 }  // namespace
 
 KvCache::KvCache(std::unique_ptr<CacheCore> core) : core_(std::move(core)) {}
@@ -71,9 +79,7 @@ PageTableView KvCache::MakePageTable(std::span<const Sequence* const> sequences,
       "the page table's buffers are smaller than the batch");
   for (size_t i = 0; i < sequences.size(); ++i) {
     buffers.row_begin[i] = core_->row_begin(*sequences[i], g);
-    buffers.lengths[i] = core_->length(*sequences[i]) + counts[i];
-    QUIRE_CHECK(counts[i] >= 0 && buffers.lengths[i] <= core_->capacity(*sequences[i]),
-                "the page table ends before the step's tokens: Reserve first");
+    buffers.lengths[i] = LengthWith(*core_, *sequences[i], counts[i]);
   }
   return {.page_ids = core_->rows(g),
           .row_begin = buffers.row_begin.data(),
@@ -92,7 +98,7 @@ absl::StatusOr<PageTableView> KvCache::PackPageTable(std::span<const Sequence* c
   const int32_t tokens_per_page = options().groups[g].tokens_per_page;
   int64_t needed = 0;
   for (size_t i = 0; i < sequences.size(); ++i) {
-    needed += PagesFor(core_->length(*sequences[i]) + counts[i], tokens_per_page);
+    needed += PagesFor(LengthWith(*core_, *sequences[i], counts[i]), tokens_per_page);
   }
   if (needed > static_cast<int64_t>(page_ids.size())) {
     return absl::OutOfRangeError(absl::StrCat("page_ids has room for ", page_ids.size(),

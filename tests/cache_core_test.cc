@@ -335,5 +335,57 @@ TEST(CacheCoreTest, FailedCopyWithSeveralPageSizesReachesHeirs) {
   EXPECT_OK(cache->Validate());
 }
 
+// Nothing names the failed page but the tables that hold it, so it may not leave them early.
+TEST(CacheCoreTest, PageOfAnOutstandingCopyStaysInItsWindow) {
+  Options options;
+  options.groups = {{.tokens_per_page = 4, .page_count = 64, .lookback_tokens = 4}};
+  const std::unique_ptr<KvCache> cache = *KvCache::Create(options);
+  StartOptions unseen;
+  unseen.write_cache = false;
+  Sequence original = *cache->Start(Iota(0, 30), {}, unseen);
+  EXPECT_OK(original.Reserve(6));
+  EXPECT_OK(original.Commit(Iota(0, 6)));
+  Sequence fork = *original.Fork();
+  EXPECT_OK(fork.Reserve(24));
+  const Plan plan = cache->TakePlan();
+  ASSERT_EQ(plan.copies.size(), 1u);
+  EXPECT_OK(fork.Commit(Iota(6, 24)));
+  cache->Retire(plan.ticket, kFailed);
+  EXPECT_EQ(fork.valid_length(), 4);
+  EXPECT_TRUE(LostData(fork));
+  EXPECT_FALSE(LostData(original));
+  EXPECT_OK(cache->Validate());
+}
+
+// Its key is what leads to those who built on the target, so it may not be dropped for a write in
+// place while the copy may still fail.
+TEST(CacheCoreTest, TargetOfAnOutstandingCopyIsNotTakenOver) {
+  Options options;
+  options.groups = {{.tokens_per_page = 4, .page_count = 9, .lookback_tokens = 4}};
+  options.max_rollback_tokens = 8;
+  const std::unique_ptr<KvCache> cache = *KvCache::Create(options);
+  Sequence original = *cache->Start(Iota(0, 30));
+  EXPECT_OK(original.Reserve(6));
+  EXPECT_OK(original.Commit(Iota(0, 6)));
+  Sequence fork = *original.Fork();
+  EXPECT_OK(fork.Reserve(6));
+  const Plan plan = cache->TakePlan();
+  ASSERT_EQ(plan.copies.size(), 1u);
+  EXPECT_OK(fork.Commit(Iota(6, 6)));
+  Sequence heir = *cache->Start(Iota(0, 13));
+  EXPECT_EQ(heir.length(), 12);
+  EXPECT_OK(heir.Reserve(8));
+  EXPECT_OK(heir.Commit(Iota(900, 8)));
+  EXPECT_OK(fork.Truncate(7));
+  const GroupStats before = cache->stats().groups[0];
+  Sequence filler = *cache->Start(Iota(500, 10));
+  EXPECT_OK(filler.Reserve(4 * (before.pages_free + before.pages_cached)));
+  EXPECT_EQ(fork.Reserve(1).code(), absl::StatusCode::kResourceExhausted);
+  cache->Retire(plan.ticket, kFailed);
+  EXPECT_EQ(heir.valid_length(), 4);
+  EXPECT_LE(cache->MatchLength(Iota(0, 13)), 4);
+  EXPECT_OK(cache->Validate());
+}
+
 }  // namespace
 }  // namespace quire::testing

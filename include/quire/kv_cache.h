@@ -115,7 +115,7 @@ class KvCache {
   absl::Status CheckFits(int64_t total_tokens, int32_t step_tokens) const;
 
   // Sequence::Reserve for a whole step: counts[i] more tokens for sequences[i], all or nothing
-  // across the batch and all groups; the need is known exactly before anything is evicted. Errors
+  // across the batch and all groups; the need is known before anything is evicted. Errors
   // as Sequence::Reserve. The same Sequence twice, or spans of unequal length, is a CHECK.
   absl::Status ReserveAll(std::span<Sequence* const> sequences, std::span<const int32_t> counts);
 

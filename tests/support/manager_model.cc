@@ -273,7 +273,9 @@ void Model::Adopt(const std::vector<Seq*>& changed, const Stats& before, bool al
     for (const Gone& one : gone) {
       Unref(g, one.page, one.slot);
       // A source that waits for its copy; when it counts as released is left open.
-      if (allocates) PageAt(g, one.page).released_at = -1;
+      if (!allocates) continue;
+      PageAt(g, one.page).released_at = -1;
+      PageAt(g, one.page).source = true;
     }
   }
 }
@@ -281,7 +283,7 @@ void Model::Adopt(const std::vector<Seq*>& changed, const Stats& before, bool al
 void Model::Unref(int group, PageId id, int slot) {
   Page& page = PageAt(group, id);
   if (--page.refs > 0) return;
-  page.released_at = page.held > 0 ? -1 : now_;
+  page.released_at = page.held > 0 || page.source ? -1 : now_;
   page.slot = slot;
   plan_targets_.erase({group, static_cast<int>(id)});  // nobody wants the copy any more
 }
@@ -339,7 +341,12 @@ Model::Need Model::NeedOf(const std::vector<Seq*>& seqs, const std::vector<int>&
       const int64_t tail = length / TokensPerPage(g);
       if (tail < have && table[tail] != kNoPage) ++writers[table[tail]];
       if (tail < have && table[tail] == kNoPage) ++need.low[g];
-      const int64_t resident = have - std::count(table.begin(), table.end(), kNoPage) + more;
+      // Pages that only a copy keeps in a window will leave it.
+      const int64_t horizon = length - Lookback(g) - options_.max_rollback_tokens;
+      int64_t resident = more;
+      for (int64_t slot = 0; slot < have; ++slot) {
+        resident += table[slot] != kNoPage && (slot + 1) * TokensPerPage(g) > horizon;
+      }
       if (resident > options_.groups[g].page_count) need.never_fits = true;
     }
     need.high[g] = need.wish[g] = need.low[g];
@@ -348,9 +355,12 @@ Model::Need Model::NeedOf(const std::vector<Seq*>& seqs, const std::vector<int>&
       // The last holder of a page without a key writes in place.
       const int least = count - (page.refs == count ? 1 : 0);
       need.wish[g] += page.indexed == Known::kNo ? least : count;
-      // And the only holder of a page with a key, when nothing else is left.
-      const bool keeps_all = page.indexed == Known::kNo || page.refs == 1;
-      need.low[g] += page.indexed == Known::kYes && page.refs > 1 ? count : least;
+      // And the only holder of a page with a key that no copy names, when nothing else is left.
+      const bool alone = page.refs == 1 && page.held == 0 && !page.source;
+      // (Of copies planned but not taken the model knows only the targets.)
+      const bool quiet = tickets_.empty() && plan_targets_.empty();
+      const bool keeps_all = page.indexed == Known::kNo || (alone && quiet);
+      need.low[g] += page.indexed == Known::kYes && !alone ? count : least;
       need.high[g] += keeps_all ? least : count;
     }
   }
@@ -462,6 +472,9 @@ void Model::CarryOutPlan(bool fails) {
   plan_pending_ = false;
   const auto wanted = std::exchange(plan_targets_, {});
   for (auto& seq : seqs_) seq->awaits_plan = false;
+  for (auto& group : pages_) {
+    for (Page& page : group) page.source = false;
+  }
   if (out.copies.size() != wanted.size()) {
     return Fail("the plan has " + std::to_string(out.copies.size()) + " copies, not " +
                 std::to_string(wanted.size()));
@@ -605,12 +618,14 @@ void Model::AfterCommit(Seq& seq, int old_length) {
     const int start = end - unit;
     units_[start == 0 ? seq.ns % kNamespaces : seq.path[start - 1]].insert(seq.path[end - 1]);
   }
-  // Exactly what lies below the horizon goes, and nothing else.
+  // Exactly what lies below the horizon goes, and nothing else, but for pages of copies.
   std::vector<std::vector<PageId>> expected = seq.tables;
   for (int g = 0; g < groups(); ++g) {
     if (Lookback(g) == kAllTokens) continue;
     const int64_t horizon = length - Lookback(g) - options_.max_rollback_tokens;
     for (int64_t slot = 0; (slot + 1) * TokensPerPage(g) <= horizon; ++slot) {
+      // A page that an outstanding copy names stays until that copy is known to be good.
+      if (expected[g][slot] != kNoPage && PageAt(g, expected[g][slot]).held > 0) break;
       if (std::exchange(expected[g][slot], kNoPage) != kNoPage) ++counts["left a window"];
     }
   }

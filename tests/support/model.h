@@ -124,6 +124,7 @@ class Model {
     Known indexed = Known::kNo;
     int refs = 0;
     int held = 0;              // by tickets
+    bool source = false;       // of a copy that is planned, and not yet taken
     int64_t released_at = -1;  // -1: not known
     int slot = 0;              // logical page, for the order within one release
   };

@@ -157,5 +157,32 @@ TEST(ModelTest, RandomOperations) {
   }
 }
 
+// Found by the model: the failed page has left the window of a fork that outlived the sequence the
+// copy was for, and nothing of it is in the index to lead there.
+TEST(ModelTest, DamageFollowsForksPastTheWindow) {
+  for (const bool caching : {false, true}) {
+    for (const bool write : {false, true}) {
+      Options options = OneGroup(2, 16, 1);
+      options.prefix_caching = caching;
+      EXPECT_EQ(Replay(options,
+                       {
+                           StartOp{0, {1, 2, 3, 4, 5, 6, 7, 8}, true, write},
+                           ReserveOp{0, 3},
+                           CommitOp{0, {1, 2, 3}},
+                           ForkOp{0},
+                           ReserveOp{0, 1},
+                           TakePlanOp{true},
+                           ForkOp{0},
+                           DropOp{0},
+                           ReserveOp{1, 5},
+                           CommitOp{1, {4, 5, 6, 7}},
+                           RetireOp{},
+                       }),
+                "")
+          << "caching " << caching << ", write " << write;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace quire::testing

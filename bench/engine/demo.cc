@@ -191,6 +191,10 @@ absl::Status RunDemo(const Options& options) {
   const auto start = std::chrono::steady_clock::now();
   absl::StatusOr<Checkpoint> checkpoint = LoadCheckpoint(options.model);
   if (!checkpoint.ok()) return checkpoint.status();
+  // A tokenizer of another model of the same size would only print rubbish.
+  if ((options.model == DefaultModelPath()) != (options.tokenizer == DefaultTokenizerPath())) {
+    return absl::InvalidArgumentError("--model and --tokenizer belong together: give both");
+  }
   absl::StatusOr<Tokenizer> tokenizer =
       Tokenizer::Load(options.tokenizer, checkpoint->config.vocab_size);
   if (!tokenizer.ok()) return tokenizer.status();

@@ -103,6 +103,10 @@ absl::Status Generate(const Options& options) {
   absl::StatusOr<Checkpoint> checkpoint = LoadCheckpoint(options.model);
   if (!checkpoint.ok()) return checkpoint.status();
   const ModelConfig config = checkpoint->config;
+  // A tokenizer of another model of the same size would only print rubbish.
+  if ((options.model == DefaultModelPath()) != (options.tokenizer == DefaultTokenizerPath())) {
+    return absl::InvalidArgumentError("--model and --tokenizer belong together: give both");
+  }
   absl::StatusOr<Tokenizer> tokenizer = Tokenizer::Load(options.tokenizer, config.vocab_size);
   if (!tokenizer.ok()) return tokenizer.status();
   Model model(*checkpoint, MakeThreads(options.threads));

@@ -111,8 +111,14 @@ int main(int argc, char** argv) {
   std::vector<std::string> arguments;
   for (int i = 0; i < argc; ++i) {
     const std::string argument = argv[i];
-    if (argument == "--json" && i + 1 < argc) {
-      arguments.push_back(std::string("--benchmark_out=") + argv[++i]);
+    const bool joined = argument.starts_with("--json=");
+    if (joined || argument == "--json") {
+      if (!joined && i + 1 == argc) {
+        std::fprintf(stderr, "quire_bench: --json needs a file name\n");
+        return 1;
+      }
+      const std::string file = joined ? argument.substr(7) : argv[++i];
+      arguments.push_back("--benchmark_out=" + file);
       arguments.push_back("--benchmark_out_format=json");
     } else {
       arguments.push_back(argument);

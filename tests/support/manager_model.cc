@@ -258,7 +258,13 @@ void Model::Adopt(const std::vector<Seq*>& changed, const Stats& before, bool al
           if (page.refs > 0) return Fail("a page was handed out while another sequence holds it");
           if (page.held > 0) return Fail("a page was handed out while a ticket holds it");
           taken.push_back(is);
-          if (was != kNoPage && tail != 0) plan_targets_[{g, id}] = tail;
+          if (was != kNoPage && tail != 0) {
+            // A copy of a page that waits for its own copy comes from where that one comes from.
+            const auto first = plan_targets_.find({g, static_cast<int32_t>(was)});
+            const PageId source = first == plan_targets_.end() ? was : first->second.source;
+            plan_targets_[{g, id}] = {tail, source};
+            ++PageAt(g, source).planned;
+          }
         } else if (page.refs == 0 && page.indexed == Known::kNo) {
           return Fail("a page that is not in the index was hit");
         }
@@ -273,9 +279,7 @@ void Model::Adopt(const std::vector<Seq*>& changed, const Stats& before, bool al
     for (const Gone& one : gone) {
       Unref(g, one.page, one.slot);
       // A source that waits for its copy; when it counts as released is left open.
-      if (!allocates) continue;
-      PageAt(g, one.page).released_at = -1;
-      PageAt(g, one.page).source = true;
+      if (allocates) PageAt(g, one.page).released_at = -1;
     }
   }
 }
@@ -283,9 +287,13 @@ void Model::Adopt(const std::vector<Seq*>& changed, const Stats& before, bool al
 void Model::Unref(int group, PageId id, int slot) {
   Page& page = PageAt(group, id);
   if (--page.refs > 0) return;
-  page.released_at = page.held > 0 || page.source ? -1 : now_;
+  page.released_at = page.held + page.planned > 0 ? -1 : now_;
   page.slot = slot;
-  plan_targets_.erase({group, static_cast<int>(id)});  // nobody wants the copy any more
+  const auto target = plan_targets_.find({group, static_cast<int>(id)});
+  if (target == plan_targets_.end()) return;
+  // Nobody wants the copy any more.
+  --PageAt(group, target->second.source).planned;
+  plan_targets_.erase(target);
 }
 
 void Model::CheckEvictions(int group, const std::vector<PageId>& taken, const GroupStats& before) {
@@ -356,7 +364,7 @@ Model::Need Model::NeedOf(const std::vector<Seq*>& seqs, const std::vector<int>&
       const int least = count - (page.refs == count ? 1 : 0);
       need.wish[g] += page.indexed == Known::kNo ? least : count;
       // And the only holder of a page with a key that no copy names, when nothing else is left.
-      const bool alone = page.refs == 1 && page.held == 0 && !page.source;
+      const bool alone = page.refs == 1 && page.held + page.planned == 0;
       // (Of copies planned but not taken the model knows only the targets.)
       const bool quiet = tickets_.empty() && plan_targets_.empty();
       const bool keeps_all = page.indexed == Known::kNo || (alone && quiet);
@@ -473,7 +481,7 @@ void Model::CarryOutPlan(bool fails) {
   const auto wanted = std::exchange(plan_targets_, {});
   for (auto& seq : seqs_) seq->awaits_plan = false;
   for (auto& group : pages_) {
-    for (Page& page : group) page.source = false;
+    for (Page& page : group) page.planned = 0;
   }
   if (out.copies.size() != wanted.size()) {
     return Fail("the plan has " + std::to_string(out.copies.size()) + " copies, not " +
@@ -497,7 +505,7 @@ void Model::CarryOutPlan(bool fails) {
     }
     const auto target = wanted.find({g, static_cast<int>(copy.to_page)});
     if (target == wanted.end()) return Fail("a copy that nobody asked for");
-    if (copy.token_count < 1 || copy.token_count > target->second) {
+    if (copy.token_count < 1 || copy.token_count > target->second.tokens) {
       return Fail("a copy of the wrong number of tokens");
     }
     if (!targets.emplace(g, copy.to_page).second) return Fail("a page is a target twice");

@@ -124,7 +124,7 @@ class Model {
     Known indexed = Known::kNo;
     int refs = 0;
     int held = 0;              // by tickets
-    bool source = false;       // of a copy that is planned, and not yet taken
+    int planned = 0;           // copies from here that are planned, and not yet taken
     int64_t released_at = -1;  // -1: not known
     int slot = 0;              // logical page, for the order within one release
   };
@@ -207,7 +207,11 @@ class Model {
   std::vector<int> parents_;
   std::map<int, std::set<int>> units_;  // node -> nodes one unit further, ever committed
   std::deque<Outstanding> tickets_;
-  std::map<std::pair<int, int>, int> plan_targets_;  // planned, not yet taken
+  struct PlannedCopy {
+    int tokens;
+    PageId source;
+  };
+  std::map<std::pair<int, int>, PlannedCopy> plan_targets_;  // planned, not yet taken
   uint64_t last_retired_ = 0;
   uint64_t last_ticket_ = 0;
   int64_t now_ = 0;

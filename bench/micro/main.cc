@@ -47,7 +47,7 @@ constexpr Target kTargets[] = {
     {"BM_Reclaim/pages:1048576/manual_time", "reclaim a page, 1 M pages, ns", nullptr, 150, true},
     {"BM_Replay/pages:10000", "replay: references (ids as tokens), M/s", "millions_per_second", 5,
      false},
-    {"BM_Metadata/pages:1048576", "manager's memory a page, tokens apart, bytes",
+    {"BM_Metadata/pages:1048576/iterations:1", "manager's memory a page, tokens apart, bytes",
      "bytes_a_page_without_tokens", 96, true},
     {"BM_AttentionDecode/dtype:2/tpp:16/group:4/rows:32/length:4096/real_time",
      "decode attention, bf16, 512 MB, of the read rate, %", "fraction_of_read_rate", 85, false},

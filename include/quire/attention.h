@@ -73,8 +73,9 @@ struct AttentionParams {
   int64_t workspace_bytes;
 };
 // A query that sees no key (lengths[i] == 0) gives output 0 and LSE -infinity, sinks apart.
-// fp32 accumulation whatever the dtype. A row with more queries than lengths[i] is kBadArgument
-// when causal.
+// fp32 accumulation whatever the dtype; a back end may round the softmax weights to the dtype
+// before they meet V, as its matrix instructions want (their sum and the LSE stay fp32). A row with
+// more queries than lengths[i] is kBadArgument when causal.
 //
 // In mode kBatchInvariant the bits of one query's output and LSE depend only on that query, the
 // keys and values it sees and their positions: not on tokens_per_page, page ids, strides, the other

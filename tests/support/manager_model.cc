@@ -826,8 +826,8 @@ void Model::Do(const ClearOp&) {
   for (auto& group : pages_) {
     for (Page& page : group) page.indexed = Known::kNo;
   }
-  // Whether what they commit from now on is indexed is left open.
-  for (auto& seq : seqs_) seq->certain = seq->certain && seq->path.empty();
+  // What is committed on top of tokens from before is not to be found either.
+  for (auto& seq : seqs_) seq->write = seq->write && seq->path.empty();
   for (const GroupStats& group : cache_->stats().groups) {
     if (group.pages_cached != 0) Fail("cached pages after ClearCached");
   }

@@ -213,9 +213,11 @@ std::vector<Op> OpSource::Next(const Model& model) {
     return ops;
   }
   if (kind < 75) {
-    const int to = OneIn(20) ? model.length(seq) + 1 : model.length(seq) - Below(5);
-    return {TruncateOp{seq,
-                       model.valid_length(seq) < model.length(seq) ? model.valid_length(seq) : to}};
+    if (OneIn(20)) return {TruncateOp{seq, model.length(seq) + 1}};
+    // Most often a sequence with lost data goes back to what is good, as an engine would.
+    const bool lost = model.valid_length(seq) < model.length(seq);
+    if (lost && !OneIn(3)) return {TruncateOp{seq, model.valid_length(seq)}};
+    return {TruncateOp{seq, model.length(seq) - Below(5)}};
   }
   if (kind < 83) return {ForkOp{seq}};
   if (kind < 93) return {DropOp{seq}};

@@ -132,6 +132,9 @@ Options DrawOptions(uint64_t seed) {
   return options;
 }
 
+// Mixed twice: states that are a step apart would draw the same numbers, one later.
+OpSource::OpSource(uint64_t seed) : state_(Mix(Mix(seed + 1) + 0x632BE59BD9B4E019u)) {}
+
 uint64_t OpSource::Random() { return Mix(state_ += 0x9E3779B97F4A7C15u); }
 
 // Two tokens only, so that unrelated prompts often agree for a while.

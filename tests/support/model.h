@@ -233,7 +233,7 @@ std::string Replay(const Options& options, const std::vector<Op>& ops);
 Options DrawOptions(uint64_t seed);
 class OpSource {
  public:
-  explicit OpSource(uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15u + 1) {}
+  explicit OpSource(uint64_t seed);
   // One or more operations that belong together.
   std::vector<Op> Next(const Model& model);
 

@@ -23,6 +23,8 @@ enum class LaunchError : int32_t {
   kBadArgument,        // a null pointer, negative size, or inconsistent counts
   kMisaligned,         // a base or stride not a multiple of 16 bytes, a workspace not of 64
   kWorkspaceTooSmall,  // see WorkspaceBytes; also if none was given and none could be allocated
+  kNoGpu,              // no CUDA driver, or no GPU of that number
+  kLaunchFailed,       // the CUDA runtime refused the launch; cudaGetLastError says why
 };
 
 // A short sentence for logs; never null.
@@ -68,9 +70,14 @@ struct AttentionParams {
   bool causal;                 // false: a query sees all lengths[i] keys (window must be 0 then)
   const float* sinks;          // [query_heads] a logit that only joins the denominator; null: none
   ScheduleMode mode;
-  const Threads* threads;  // null: OpenMP
+  const Threads* threads;  // CPU only; null: OpenMP
   void* workspace;         // WorkspaceBytes(...) bytes, 64-byte aligned; null: allocated per call
+                           // (CPU), kWorkspaceTooSmall (CUDA)
   int64_t workspace_bytes;
+  // CUDA only, see cuda::Attention. A device copy of what cuda::BuildSchedule wrote, 64-byte
+  // aligned.
+  const void* schedule;
+  int32_t max_queries;  // most query tokens that a row has, now or at a replay; 0 is taken as 1
 };
 // A query that sees no key (lengths[i] == 0) gives output 0 and LSE -infinity, sinks apart.
 // fp32 accumulation whatever the dtype; a back end may round the softmax weights to the dtype
@@ -82,8 +89,12 @@ struct AttentionParams {
 // queries of its row (so chunked prefill, prefill over a cached prefix and token-by-token decode
 // agree), the other rows, or the threads.
 
-// New K and V of a step into their pages. Token t goes to slot slots[t] = page * tokens_per_page +
-// offset in its page; -1 is padding and skipped.
+// New K and V of a step into their pages, told in one of two ways:
+//   slots  token t goes to slot slots[t] = page * tokens_per_page + offset in its page; -1 is
+//          padding and skipped.
+//   table  slots is null. Token query_begin[i] + j is the j-th new token of row i and goes to
+//          position lengths[i] - (query_begin[i + 1] - query_begin[i]) + j of the row, as in
+//          AttentionParams. Tokens from query_begin[batch] on are padding.
 struct AppendKvParams {
   KvView kv;
   DType dtype;
@@ -91,23 +102,58 @@ struct AppendKvParams {
   int32_t head_dim;
   int32_t tokens_per_page;
   int32_t token_count;
-  const int64_t* slots;  // [token_count]
+  const int64_t* slots;  // [token_count], or null
   const void* key;       // [token_count, kv_heads, head_dim], token stride below
   const void* value;
   int64_t key_token_stride;  // bytes; 0 means kv_heads * head_dim * element size
   int64_t value_token_stride;
   const Threads* threads;
+  // Where slots is null. table.tokens_per_page must equal tokens_per_page.
+  PageTableView table;
+  const int32_t* query_begin;  // [batch + 1]
+  // CUDA only, null or a counter in device memory: tokens whose slot or page is outside the pool
+  // are not written, and are added to it. (The CPU launcher sees them and refuses the call.)
+  int32_t* rejected;
 };
 
-// Whole pages of a pool: `count` copies of page_bytes from from[i] to to[i]. base is the pool.
+// Whole pages: `count` copies from page from[i] of one pool to page to[i] of the same or another
+// one. A page is one run of page_bytes, or piece_count runs of that length, the first byte of run p
+// at base + piece_offsets[p] + page * page_stride: so a pool that keeps each layer apart is copied
+// in one launch. No page may be both source and target, nor target twice.
 struct CopyPagesParams {
-  void* base;
+  void* base;           // of the pool written to
   int64_t page_stride;  // bytes
   int64_t page_bytes;   // bytes to copy, <= page_stride
   int32_t page_count;   // of the pool
   int32_t count;
-  const PageId* from;
+  const PageId* from;  // [count], host memory on every device
   const PageId* to;
+  const Threads* threads;
+  const void* from_base;  // null: the same pool; else one of the same strides
+  int32_t from_page_count;
+  int32_t piece_count;           // 0: one piece, at offset 0
+  const int64_t* piece_offsets;  // [piece_count] multiples of 16; CUDA: device memory
+};
+
+// Attention over disjoint sets of keys, put together: the result of attention over all of them.
+//   output = sum over parts of softmax(lse of the parts)[p] * outputs[p]
+//   lse    = log of the sum of exp(lse[p])
+// A part without keys has LSE -infinity (or +infinity, as FlashMLA writes it) and counts for
+// nothing, whatever its output holds; if all are empty the result is 0 and -infinity. Sinks must be
+// in one part only. Parts are added in their order. Source: the recurrence of Milakov and
+// Gimelshein, "Online normalizer calculation for softmax", 2018.
+struct MergeParams {
+  DType dtype;
+  int32_t heads;
+  int32_t head_dim;  // a multiple of 8, 8 to 256
+  int32_t token_count;
+  int32_t part_count;   // 1 or more
+  const void* outputs;  // part p at outputs + p * output_stride: [token_count, heads, head_dim]
+  int64_t output_stride;  // bytes, a multiple of 16
+  const float* lses;      // part p at lses + p * lse_stride: [token_count, heads], natural log
+  int64_t lse_stride;     // floats
+  void* output;           // may be one of the parts
+  float* lse;             // may be one of the parts; null if not wanted
   const Threads* threads;
 };
 
@@ -125,17 +171,68 @@ int64_t WorkspaceBytes(const AttentionParams& params);
 // kBadArgument, and nothing written, if a slot is < -1 or beyond the pool.
 LaunchError AppendKv(const AppendKvParams& params);
 
-// kBadArgument, and nothing written, if a page id is outside the pool.
+// kBadArgument, and nothing written, if a page id is outside its pool.
 LaunchError CopyPages(const CopyPagesParams& params);
+
+LaunchError Merge(const MergeParams& params);
 
 }  // namespace cpu
 
+// The same on a GPU, on the caller's stream (a cudaStream_t); nothing is waited for. Pointers are
+// device memory, or host memory that the device can read, except where said. kUnimplemented in a
+// build without CUDA.
 namespace cuda {
 
-// The same on the caller's stream (a cudaStream_t). kUnimplemented in a build without CUDA.
+// What schedules and workspaces depend on. Two GPUs with the same numbers give the same bits.
+struct Gpu {
+  int32_t multiprocessors;
+  int32_t shared_bytes;                 // shared memory that one thread block may ask for
+  int32_t shared_bytes_multiprocessor;  // and that all of a multiprocessor's may have
+};
+
+// GPU `ordinal` of this process. kNoGpu without a driver or such a GPU.
+LaunchError DescribeGpu(int32_t ordinal, Gpu* gpu);
+
+// Attention is launched in three moves, so that a captured CUDA graph can be replayed with other
+// lengths, a smaller batch and empty rows:
+//
+//   BuildSchedule   host: cuts this step's work. table.lengths and query_begin are HOST arrays; so
+//                   are page_ids and row_begin, which may be null and are checked if not. The other
+//                   pointers are not looked at.
+//   the caller      copies the schedule, lengths, query_begin, row_begin and page ids to fixed
+//                   places in device memory, on the same stream.
+//   Attention       queues the kernels. All pointers are DEVICE memory; its launches depend on
+//                   head counts, head_dim, dtype, mode and max_queries, never on lengths, and
+//                   table.batch is the largest batch that will be replayed.
+//
+// Bytes of a schedule and of a workspace: fixed by the GPU and, for the workspace, by head counts,
+// head_dim, dtype, mode and max_queries. They depend on no batch and on no length.
+int64_t ScheduleBytes(const Gpu& gpu);
+int64_t WorkspaceBytes(const AttentionParams& params, const Gpu& gpu);
+
+// Errors as CheckAttention on the CPU; kBadArgument too if a row has more than max_queries.
+// `schedule` is host memory of ScheduleBytes(gpu), 64-byte aligned; nothing is written on error.
+// O(batch + workers * log batch).
+LaunchError BuildSchedule(const AttentionParams& params, const Gpu& gpu, void* schedule);
+
+// float16 and bfloat16 with head_dim 64, 128 or 256 and at most 128 query heads a KV head (64 for
+// head_dim 256) run on tensor cores, where a thread block may have the shared memory they need
+// (105 KB; 160 KB for head_dim 256). Everything else of the contract runs on one plain kernel,
+// which is right and slow.
+//
+// In mode kBatchInvariant the bits of a row depend on nothing else in the batch, not on page ids
+// and not on the GPU's size. In both modes they are the same from run to run. Less than on the CPU:
+// a query's bits may depend on how many queries its row has in this call (decode and prefill use
+// other tiles), and a value that is not finite at a key that some query of the same row sees may
+// reach the row's other queries of the call.
 LaunchError Attention(const AttentionParams& params, void* stream);
+
+// The oracle on a GPU: the plain kernel, for every shape. Needs the schedule, but no workspace.
+LaunchError AttentionPlain(const AttentionParams& params, void* stream);
+
 LaunchError AppendKv(const AppendKvParams& params, void* stream);
 LaunchError CopyPages(const CopyPagesParams& params, void* stream);
+LaunchError Merge(const MergeParams& params, void* stream);
 
 }  // namespace cuda
 

@@ -35,6 +35,14 @@ struct DeviceGroup {
   // Memory to adopt instead of allocating: page_count * layout.page_bytes() bytes, 64-byte aligned,
   // borrowed, must outlive the device. nullptr: the device allocates and owns it.
   void* memory = nullptr;
+  // Or the engine's own tensors, in any order: one view per layer, borrowed, must outlive the
+  // device. Empty: the layout above in one run of memory. Each page_count must equal the group's,
+  // all page strides must be equal, bases and strides multiples of 16 bytes, and the heads and
+  // tokens of one page must lie within one page stride, so that a page is a few runs of bytes.
+  std::vector<KvView> views;
+  // CUDA: pages of pinned host memory that this group has beside its pool, in the layout above:
+  // Tier::kHost. [0, 2^30].
+  int32_t host_page_count = 0;
 };
 
 struct DeviceOptions {
@@ -77,7 +85,15 @@ class Device {
 // kInvalidArgument names the field; kResourceExhausted if the memory cannot be had.
 absl::StatusOr<std::unique_ptr<Device>> NewCpuDevice(const DeviceOptions& options);
 
-// Pages on a GPU. kUnimplemented in a build without CUDA.
+// Pages on GPU `ordinal`, and in pinned host memory where a group asks for it. Copy queues one
+// launch for each group and direction that the plan names, whatever the number of pages, and an
+// event; IsDone asks the event and never waits. The stream given to Copy must belong to that GPU.
+// Several devices may follow one cache (tensor parallelism): give each of them every plan, and
+// retire a ticket once, with the worst status.
+//   kUnimplemented       a build without CUDA
+//   kFailedPrecondition  no CUDA driver, or no GPU of that number; says which
+//   kInvalidArgument     names the field
+//   kResourceExhausted   the memory cannot be had; says how much was asked for
 absl::StatusOr<std::unique_ptr<Device>> NewCudaDevice(const DeviceOptions& options, int ordinal);
 
 }  // namespace quire

@@ -6,15 +6,13 @@
 namespace quire {
 namespace {
 
-// Cost of one tile, in units of one query row's arithmetic on it. Reading the tile costs about as
-// much as four rows: up to there decode is bound by memory, and rows are free.
-constexpr int64_t kReadCost = 4;
+// The CPU's costs, in units of one query row's arithmetic on a tile. Reading the tile costs about
+// as much as four rows: up to there decode is bound by memory, and rows are free. Below 64 units,
+// starting one more worker costs more than it saves.
+constexpr TileCosts kCpuCosts = {.read = 4, .rows = 1, .least = 64};
 
 // Splits of items that each worker should have before heads are put together in one item.
 constexpr int64_t kSplitsPerWorker = 8;
-
-// Below this much work for each worker, starting one more costs more than it saves.
-constexpr int64_t kMinWorkerCost = 64;
 
 // An item smaller than this part of a worker's share is not cut in kBatchInvariant: rounding the
 // cut to its border unbalances the work by a sixteenth at most, and it needs no partials.
@@ -24,7 +22,8 @@ constexpr int64_t RoundUp(int64_t value, int64_t unit) { return (value + unit - 
 
 // One tile, one KV head.
 int64_t TileCost(const WorkShape& shape, int32_t row, int32_t query_tile) {
-  return kReadCost + int64_t{QueriesOfItem(shape, row, query_tile)} * shape.group;
+  const int64_t rows = int64_t{QueriesOfItem(shape, row, query_tile)} * shape.group;
+  return shape.costs.read + (rows + shape.costs.rows - 1) / shape.costs.rows;
 }
 
 // One query tile, one KV head.
@@ -40,11 +39,6 @@ int64_t HeadCost(const WorkShape& shape, int32_t row) {
   return cost;
 }
 
-// KV heads of the item that begins with kv_head.
-int32_t HeadsOfItem(const WorkShape& shape, int32_t row, int32_t kv_head) {
-  return std::min(HeadBlockOfRow(shape, row), shape.kv_heads - kv_head);
-}
-
 // Splits of one KV head of a row, at most.
 int64_t SplitsOfHead(const WorkShape& shape, int32_t row) {
   const KeyRange keys = KeysOfRow(shape, row);
@@ -53,40 +47,17 @@ int64_t SplitsOfHead(const WorkShape& shape, int32_t row) {
   return splits * QueryTilesOfRow(shape, row);
 }
 
-// The first item at or after (row, kv_head 0), skipping rows without queries.
-WorkStart FirstItemFrom(const WorkShape& shape, int32_t row) {
-  while (row < shape.batch && QueryTilesOfRow(shape, row) == 0) ++row;
-  if (row >= shape.batch) return {shape.batch, 0, 0, 0};
-  return {row, 0, 0, TilesOfItem(shape, row, 0).begin};
-}
-
-WorkStart NextItem(const WorkShape& shape, const WorkStart& at) {
-  int32_t kv_head = at.kv_head;
-  int32_t query_tile = at.query_tile + 1;
-  if (query_tile == QueryTilesOfRow(shape, at.row)) {
-    query_tile = 0;
-    kv_head += HeadBlockOfRow(shape, at.row);
-  }
-  if (kv_head >= shape.kv_heads) return FirstItemFrom(shape, at.row + 1);
-  return {at.row, kv_head, query_tile, TilesOfItem(shape, at.row, query_tile).begin};
-}
-
-bool SameItem(const WorkStart& a, const WorkStart& b) {
-  return a.row == b.row && a.kv_head == b.kv_head && a.query_tile == b.query_tile;
-}
-
 bool BeginsItem(const WorkShape& shape, const WorkStart& at) {
   return at.row == shape.batch || at.tile == TilesOfItem(shape, at.row, at.query_tile).begin;
 }
 
-// The borders at which `schedule` may cut an item: every tile, or every split, or (small items of
+// The borders at which an item may be cut: every tile (split 0), or every split, or (small items of
 // kBatchInvariant) only its two ends. Returns the allowed border nearest to `tile`.
-int32_t RoundCut(const Schedule& schedule, TileRange tiles, int32_t tile, bool small) {
-  if (schedule.split_tiles == 0) return tile;
+int32_t RoundCut(int32_t split, TileRange tiles, int32_t tile, bool small) {
+  if (split == 0) return tile;
   int32_t below = tiles.begin;
   int32_t above = tiles.end;
   if (!small) {
-    const int32_t split = schedule.split_tiles;
     below = std::max(below, tile / split * split);
     above = static_cast<int32_t>(std::min<int64_t>(above, (int64_t{tile} / split + 1) * split));
   }
@@ -113,13 +84,10 @@ WorkStart FindCut(const Schedule& schedule, const int64_t* before, int64_t targe
   }
   const TileRange tiles = TilesOfItem(shape, row, at.query_tile);
   const int64_t tile_cost = heads * TileCost(shape, row, at.query_tile);
-  at.tile = RoundCut(schedule, tiles, static_cast<int32_t>(tiles.begin + rest / tile_cost),
+  at.tile = RoundCut(SplitTilesOf(schedule, row, at.query_tile), tiles,
+                     static_cast<int32_t>(tiles.begin + rest / tile_cost),
                      item_cost * kUncutPart < share);
   return at.tile == tiles.end ? NextItem(shape, at) : at;
-}
-
-int64_t Splits(TileRange tiles, int32_t split_tiles) {
-  return (tiles.end - 1) / split_tiles - tiles.begin / split_tiles + 1;
 }
 
 // Partials of worker w. Only its first and its last segment can have any.
@@ -147,7 +115,10 @@ WorkShape WorkShapeOf(const AttentionParams& params) {
           .query_tile = std::max(1, kItemRows / group),
           .head_block = params.kv_heads,
           .window = params.window,
-          .causal = params.causal};
+          .causal = params.causal,
+          .costs = kCpuCosts,
+          .max_splits = 0,
+          .split_rows = 0};
 }
 
 void FitHeadBlock(int32_t workers, WorkShape* shape) {
@@ -157,49 +128,6 @@ void FitHeadBlock(int32_t workers, WorkShape* shape) {
          splits * (shape->kv_heads / shape->head_block) < kSplitsPerWorker * workers) {
     shape->head_block = (shape->head_block + 1) / 2;
   }
-}
-
-int32_t HeadBlockOfRow(const WorkShape& shape, int32_t row) {
-  const int32_t queries = shape.query_begin[row + 1] - shape.query_begin[row];
-  const int32_t rows = std::clamp(queries, 1, shape.query_tile) * shape.group;
-  return std::clamp(kItemRows / rows, 1, shape.head_block);
-}
-
-KeyRange KeysOfQuery(const WorkShape& shape, int32_t row, int32_t j) {
-  const int64_t length = shape.lengths[row];
-  if (!shape.causal) return {0, length};
-  const int64_t queries = shape.query_begin[row + 1] - shape.query_begin[row];
-  const int64_t end = length - queries + j + 1;
-  return {shape.window == 0 ? 0 : std::max<int64_t>(0, end - shape.window), end};
-}
-
-KeyRange KeysOfItem(const WorkShape& shape, int32_t row, int32_t query_tile) {
-  const int32_t first = query_tile * shape.query_tile;
-  const int32_t last = first + QueriesOfItem(shape, row, query_tile) - 1;
-  return {KeysOfQuery(shape, row, first).begin, KeysOfQuery(shape, row, last).end};
-}
-
-KeyRange KeysOfRow(const WorkShape& shape, int32_t row) {
-  const int32_t queries = shape.query_begin[row + 1] - shape.query_begin[row];
-  if (queries == 0) return {0, 0};
-  return {KeysOfQuery(shape, row, 0).begin, KeysOfQuery(shape, row, queries - 1).end};
-}
-
-TileRange TilesOfItem(const WorkShape& shape, int32_t row, int32_t query_tile) {
-  const KeyRange keys = KeysOfItem(shape, row, query_tile);
-  const auto begin = static_cast<int32_t>(keys.begin / kTileTokens);
-  const auto end = static_cast<int32_t>((keys.end + kTileTokens - 1) / kTileTokens);
-  return {begin, std::max(begin + 1, end)};
-}
-
-int32_t QueryTilesOfRow(const WorkShape& shape, int32_t row) {
-  const int64_t queries = shape.query_begin[row + 1] - shape.query_begin[row];
-  return static_cast<int32_t>((queries + shape.query_tile - 1) / shape.query_tile);
-}
-
-int32_t QueriesOfItem(const WorkShape& shape, int32_t row, int32_t query_tile) {
-  const int32_t queries = shape.query_begin[row + 1] - shape.query_begin[row];
-  return std::min(shape.query_tile, queries - query_tile * shape.query_tile);
 }
 
 int64_t ScheduleBytes(int32_t batch, int32_t workers) {
@@ -241,7 +169,7 @@ Schedule BuildSchedule(const WorkShape& shape, ScheduleMode mode, int32_t worker
     before[row + 1] = before[row] + HeadCost(shape, row) * shape.kv_heads;
   }
   const int64_t total = before[shape.batch];
-  workers = static_cast<int32_t>(std::clamp<int64_t>(total / kMinWorkerCost, 1, workers));
+  workers = static_cast<int32_t>(std::clamp<int64_t>(total / shape.costs.least, 1, workers));
 
   Schedule schedule = {.shape = shape,
                        .workers = workers,
@@ -260,26 +188,6 @@ Schedule BuildSchedule(const WorkShape& shape, ScheduleMode mode, int32_t worker
     partial_begin[w + 1] = partial_begin[w] + WorkerPartials(schedule, w);
   }
   return schedule;
-}
-
-int64_t PartialsOf(const Schedule& schedule, const Segment& segment) {
-  if (segment.begins_item()) return segment.ends_item() ? 0 : 1;
-  return schedule.split_tiles == 0 ? 1 : Splits(segment.tiles, schedule.split_tiles);
-}
-
-bool NextSegment(const Schedule& schedule, int32_t worker, WorkStart* at, Segment* segment) {
-  const WorkStart& stop = schedule.starts[worker + 1];
-  if (*at == stop) return false;
-  const TileRange all = TilesOfItem(schedule.shape, at->row, at->query_tile);
-  const bool last = SameItem(*at, stop);
-  *segment = {.row = at->row,
-              .kv_head = at->kv_head,
-              .kv_heads = HeadsOfItem(schedule.shape, at->row, at->kv_head),
-              .query_tile = at->query_tile,
-              .tiles = {at->tile, last ? stop.tile : all.end},
-              .all = all};
-  *at = last ? stop : NextItem(schedule.shape, *at);
-  return true;
 }
 
 }  // namespace quire

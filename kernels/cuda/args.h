@@ -6,15 +6,12 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/tile.h"
 #include "kernels/fast_divide.h"
 #include "kernels/schedule.h"
 #include "quire/attention.h"
 
 namespace quire::cuda {
-
-// Threads of a block, in every kernel.
-inline constexpr int kBlockThreads = 128;
-inline constexpr int kBlockWarps = 4;
 
 // A schedule as it lies in device memory: this header, then the arrays, whose places depend on the
 // largest number of workers alone, so that a captured launch finds them at every replay. Written by

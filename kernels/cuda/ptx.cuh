@@ -63,7 +63,7 @@ QUIRE_DEVICE int32_t Shuffle(int32_t value, int lane) {
   return __shfl_sync(0xffffffffu, value, lane);
 }
 QUIRE_DEVICE float Shuffle(float value, int lane) { return __shfl_sync(0xffffffffu, value, lane); }
-QUIRE_DEVICE int64_t Shuffle(int64_t value, int lane) {  // two instructions
+QUIRE_DEVICE int64_t Shuffle(int64_t value, int lane) {                  // two instructions
   return __shfl_sync(0xffffffffu, static_cast<long long>(value), lane);  // NOLINT
 }
 QUIRE_DEVICE float ShuffleXor(float value, int mask) {
@@ -153,7 +153,8 @@ QUIRE_DEVICE void WaitForGroups() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-// 2^x, log2 x and tanh x. Exp2(-inf) = 0, Log2(0) = -inf; errors up to 2 ulp, 2^-22 absolute, 2 ulp.
+// 2^x, log2 x and tanh x. Exp2(-inf) = 0, Log2(0) = -inf; errors up to 2 ulp, 2^-22 absolute, 2
+// ulp.
 QUIRE_DEVICE float Exp2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -161,6 +162,12 @@ QUIRE_DEVICE float Exp2(float x) {
 }
 QUIRE_DEVICE float Log2(float x) { return log2f(x); }
 QUIRE_DEVICE float Tanh(float x) { return tanhf(x); }
+// 1 / x, error up to 1 ulp; 0 of infinity.
+QUIRE_DEVICE float Reciprocal(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
 // a b + c, rounded once. Where the bits of a result are promised the source fuses by itself and the
 // compiler does not (--fmad=false).
 QUIRE_DEVICE float Fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }

@@ -1,0 +1,101 @@
+// cuda::Attention and what it needs to know of the GPU. The pure part is prepare.cc.
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/args.h"
+#include "kernels/cuda/attention_launch.cuh"
+#include "kernels/cuda/attention_plain.cuh"
+#include "kernels/cuda/prepare.h"
+#include "kernels/cuda/ptx.cuh"
+#include "quire/attention.h"
+
+namespace quire::cuda {
+
+extern template struct TensorKernels<BFloat16, 64>;
+extern template struct TensorKernels<BFloat16, 128>;
+extern template struct TensorKernels<BFloat16, 256>;
+extern template struct TensorKernels<Half, 64>;
+extern template struct TensorKernels<Half, 128>;
+extern template struct TensorKernels<Half, 256>;
+
+namespace {
+
+template <class Element>
+cudaError_t LaunchTensor(const AttentionArgs& args, int32_t workers, cudaStream_t stream) {
+  switch (args.head_dim) {
+    case 64:
+      return TensorKernels<Element, 64>::Launch(args, workers, stream);
+    case 128:
+      return TensorKernels<Element, 128>::Launch(args, workers, stream);
+    default:
+      return TensorKernels<Element, 256>::Launch(args, workers, stream);
+  }
+}
+
+template <class Element>
+cudaError_t LaunchPlain(const AttentionArgs& args, int32_t workers, cudaStream_t stream) {
+  void* parameters[] = {const_cast<AttentionArgs*>(&args)};
+  return cudaLaunchKernel(reinterpret_cast<const void*>(AttentionPlainKernel<Element>),
+                          dim3(static_cast<unsigned>(workers)), dim3(kBlockThreads), parameters,
+                          kPlainSharedBytes, stream);
+}
+
+cudaError_t Launch(const AttentionParams& params, AttentionKind kind, const AttentionArgs& args,
+                   int32_t workers, cudaStream_t stream) {
+  const bool tensor = kind == AttentionKind::kTensor;
+  switch (params.dtype) {
+    case DType::kFloat32:
+      return LaunchPlain<float>(args, workers, stream);
+    case DType::kFloat16:
+      return tensor ? LaunchTensor<Half>(args, workers, stream)
+                    : LaunchPlain<Half>(args, workers, stream);
+    default:
+      return tensor ? LaunchTensor<BFloat16>(args, workers, stream)
+                    : LaunchPlain<BFloat16>(args, workers, stream);
+  }
+}
+
+LaunchError PrepareAndLaunch(const AttentionParams& params, bool plain, void* stream) {
+  int ordinal = 0;
+  if (cudaGetDevice(&ordinal) != cudaSuccess) return LaunchError::kNoGpu;
+  Gpu gpu;
+  if (const LaunchError e = DescribeGpu(ordinal, &gpu); e != LaunchError::kOk) return e;
+  AttentionArgs args;
+  const AttentionKind kind = plain ? AttentionKind::kPlain : KindOf(params, gpu);
+  const LaunchError e = PrepareAttention(params, gpu, kind, &args);
+  if (e != LaunchError::kOk || params.table.batch == 0) return e;
+  const int32_t workers = plain ? MaxWorkers(gpu) : WorkersOf(params, gpu);
+  return Launch(params, kind, args, workers, static_cast<cudaStream_t>(stream)) == cudaSuccess
+             ? LaunchError::kOk
+             : LaunchError::kLaunchFailed;
+}
+
+}  // namespace
+
+LaunchError DescribeGpu(int32_t ordinal, Gpu* gpu) {
+  if (gpu == nullptr) return LaunchError::kBadArgument;
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess || ordinal < 0 || ordinal >= count) {
+    return LaunchError::kNoGpu;
+  }
+  const auto read = [&](cudaDeviceAttr attribute, int32_t* value) {
+    return cudaDeviceGetAttribute(value, attribute, ordinal) == cudaSuccess;
+  };
+  const bool good =
+      read(cudaDevAttrMultiProcessorCount, &gpu->multiprocessors) &&
+      read(cudaDevAttrMaxSharedMemoryPerBlockOptin, &gpu->shared_bytes) &&
+      read(cudaDevAttrMaxSharedMemoryPerMultiprocessor, &gpu->shared_bytes_multiprocessor);
+  return good ? LaunchError::kOk : LaunchError::kNoGpu;
+}
+
+LaunchError Attention(const AttentionParams& params, void* stream) {
+  return PrepareAndLaunch(params, false, stream);
+}
+
+LaunchError AttentionPlain(const AttentionParams& params, void* stream) {
+  return PrepareAndLaunch(params, true, stream);
+}
+
+}  // namespace quire::cuda

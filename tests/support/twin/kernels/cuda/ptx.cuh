@@ -155,7 +155,11 @@ QUIRE_DEVICE float Exp2(float x) {
 QUIRE_DEVICE float Log2(float x) { return std::log2(x); }
 QUIRE_DEVICE float Tanh(float x) { return std::tanh(x); }
 QUIRE_DEVICE float Fma(float a, float b, float c) { return std::fma(a, b, c); }
-QUIRE_DEVICE float Max(float a, float b) { return std::fmax(a, b); }
+// Not std::fmax, which returns a NaN for a signalling one.
+QUIRE_DEVICE float Max(float a, float b) {
+  if (std::isnan(a)) return b;
+  return b > a ? b : a;
+}
 
 // cvt.rn makes every NaN 0x7fff.
 QUIRE_DEVICE uint32_t Pack(float low, float high, BFloat16 /*elements*/) {

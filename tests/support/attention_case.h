@@ -323,19 +323,19 @@ class AttentionCase {
   }
 
   CaseShape shape_;
-  std::vector<int32_t> lengths_;
-  std::vector<int32_t> query_begin_;
-  std::vector<int64_t> row_begin_;
+  TestVector<int32_t> lengths_;
+  TestVector<int32_t> query_begin_;
+  TestVector<int64_t> row_begin_;
   GuardedArray<PageId> table_;
   int32_t page_count_ = 0;
   Mapping pool_;
   int64_t k_offset_ = 0;
   int64_t v_offset_ = 0;
   KvView kv_ = {};
-  std::vector<char> query_;
-  std::vector<char> output_;
-  std::vector<float> lse_;
-  std::vector<float> sinks_;
+  TestVector<char> query_;
+  TestVector<char> output_;
+  TestVector<float> lse_;
+  TestVector<float> sinks_;
 };
 
 }  // namespace quire::testing

@@ -1,4 +1,5 @@
-// The CPU kernels as types, so that one suite runs on each.
+// Kernels as types, so that one suite runs on each. Here those of the CPU; the host twin's are in
+// attention_twin.h, a GPU's in tests/gpu/.
 
 #ifndef QUIRE_TESTS_SUPPORT_ATTENTION_KERNELS_H_
 #define QUIRE_TESTS_SUPPORT_ATTENTION_KERNELS_H_
@@ -15,17 +16,35 @@
 
 namespace quire::testing {
 
-struct PlainKernel {
+// What a suite asks of a kernel: how to launch it (over poisoned workspace, see Attend), and the
+// element types and head dims to try it with. Shapes that a suite has made for one head_dim are
+// fitted to the nearest one that the kernel has.
+struct CpuKernel {
+  static constexpr DType kTypes[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16};
+  static std::vector<int32_t> HeadDims() {
+    std::vector<int32_t> dims;
+    for (int32_t dim = 8; dim <= 256; dim += 8) dims.push_back(dim);
+    return dims;
+  }
+  static int32_t Fit(int32_t head_dim) { return head_dim; }
+  static int64_t WorkspaceBytes(const AttentionParams& params) {
+    return cpu::WorkspaceBytes(params);
+  }
+  // Whether a query's bits depend on no other query of its row, as on the CPU.
+  static constexpr bool kQueriesApart = true;
+};
+
+struct PlainKernel : CpuKernel {
   static constexpr ScheduleMode kMode = ScheduleMode::kBatchInvariant;
   static LaunchError Launch(const AttentionParams& params) { return cpu::AttentionPlain(params); }
 };
 
-struct InvariantKernel {
+struct InvariantKernel : CpuKernel {
   static constexpr ScheduleMode kMode = ScheduleMode::kBatchInvariant;
   static LaunchError Launch(const AttentionParams& params) { return cpu::Attention(params); }
 };
 
-struct BalancedKernel {
+struct BalancedKernel : CpuKernel {
   static constexpr ScheduleMode kMode = ScheduleMode::kBalanced;
   static LaunchError Launch(const AttentionParams& params) { return cpu::Attention(params); }
 };
@@ -40,7 +59,7 @@ void Attend(AttentionCase& c, int32_t workers = 3) {
   AttentionParams params = c.params();
   params.mode = Kernel::kMode;
   params.threads = threads.get();
-  const std::vector<char> poison(static_cast<size_t>(cpu::WorkspaceBytes(params)), '\xff');
+  const std::vector<char> poison(static_cast<size_t>(Kernel::WorkspaceBytes(params)), '\xff');
   const GuardedArray<char> workspace((std::span<const char>(poison)));
   params.workspace = workspace.data();
   params.workspace_bytes = static_cast<int64_t>(poison.size());

@@ -1,5 +1,6 @@
 // Memory that makes a wrong access visible: arrays that end where nothing may be read, and pools
-// larger than 2^32 bytes of which only the touched OS pages exist.
+// larger than 2^32 bytes of which only the touched OS pages exist. A GPU's tests put memory of
+// their own behind it, which both sides can touch.
 
 #ifndef QUIRE_TESTS_SUPPORT_ATTENTION_MEMORY_H_
 #define QUIRE_TESTS_SUPPORT_ATTENTION_MEMORY_H_
@@ -10,21 +11,59 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <span>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace quire::testing {
 
-// An OS mapping; zero-filled, never backed before it is written.
+// Where what kernels read and write comes from: by default the OS, zero-filled and never backed
+// before it is written. `guards`: access to it can be forbidden.
+struct TestMemory {
+  void* (*allocate)(size_t bytes);
+  void (*release)(void* memory, size_t bytes);
+  bool guards;
+};
+
+inline TestMemory& MemoryForTests() {
+  static TestMemory memory = {[](size_t bytes) {
+                                void* base =
+                                    mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
+                                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+                                return base == MAP_FAILED ? nullptr : base;
+                              },
+                              [](void* memory, size_t bytes) { munmap(memory, bytes); }, true};
+  return memory;
+}
+
+// For vectors that kernels read and write.
+template <typename T>
+struct TestAllocator {
+  using value_type = T;
+  TestAllocator() = default;
+  template <typename U>
+  explicit TestAllocator(const TestAllocator<U>&) {}
+  T* allocate(size_t count) {
+    if (MemoryForTests().guards) return std::allocator<T>().allocate(count);
+    return static_cast<T*>(MemoryForTests().allocate(count * sizeof(T)));
+  }
+  void deallocate(T* memory, size_t count) {
+    if (MemoryForTests().guards) return std::allocator<T>().deallocate(memory, count);
+    MemoryForTests().release(memory, count * sizeof(T));
+  }
+  friend bool operator==(const TestAllocator&, const TestAllocator&) { return true; }
+};
+template <typename T>
+using TestVector = std::vector<T, TestAllocator<T>>;
+
+// A run of that memory.
 class Mapping {
  public:
   Mapping() = default;
   explicit Mapping(size_t bytes) : bytes_(bytes) {
-    if (bytes == 0) return;
-    base_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base_ == MAP_FAILED) base_ = nullptr;
+    if (bytes != 0) base_ = MemoryForTests().allocate(bytes);
   }
   Mapping(Mapping&& other) noexcept
       : base_(std::exchange(other.base_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
@@ -34,7 +73,7 @@ class Mapping {
     return *this;
   }
   ~Mapping() {
-    if (base_ != nullptr) munmap(base_, bytes_);
+    if (base_ != nullptr) MemoryForTests().release(base_, bytes_);
   }
 
   char* data() const { return static_cast<char*>(base_); }
@@ -57,7 +96,7 @@ class GuardedArray {
     const size_t bytes = values.size_bytes();
     const size_t room = (bytes + os_page - 1) / os_page * os_page;
     mapping_ = Mapping(room + os_page);
-    mprotect(mapping_.data() + room, os_page, PROT_NONE);
+    if (MemoryForTests().guards) mprotect(mapping_.data() + room, os_page, PROT_NONE);
     data_ = reinterpret_cast<T*>(mapping_.data() + room - bytes);
     if (bytes != 0) std::memcpy(data_, values.data(), bytes);
   }

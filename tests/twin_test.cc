@@ -10,11 +10,11 @@
 
 #include "tests/support/twin/twin.h"
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <limits>
-#include <string>
 #include <thread>
 #include <vector>
 
@@ -161,9 +161,14 @@ TEST(TwinTest, TheSeedPicksTheOrder) {
     for (uint64_t other = 0; other < seed; ++other) EXPECT_NE(orders[seed], orders[other]);
   }
   for (int i = 0; i < 32; ++i) EXPECT_EQ(orders[0][static_cast<size_t>(i)], i);
-  // Odd: a warp runs until it can go no further, so its two rounds follow one another.
-  for (size_t i = 0; i < 2 * kThreads; ++i)
+  // Odd: a warp runs until it can go no further, so its two rounds follow one another. Even: others
+  // come between.
+  bool interleaved = false;
+  for (size_t i = 0; i < 2 * kThreads; ++i) {
     EXPECT_EQ(orders[1][i] / 32, orders[1][i / 64 * 64] / 32);
+    interleaved |= orders[2][i] / 32 != orders[2][i / 64 * 64] / 32;
+  }
+  EXPECT_TRUE(interleaved);
 }
 
 TEST(TwinTest, LaunchesFromAnyHostThread) {

@@ -18,9 +18,7 @@
 #include <utility>
 #include <vector>
 
-#include "kernels/half.h"
-
-// Present where the program has the sanitizer.
+// Present where the program has the sanitizer. NOLINTBEGIN(bugprone-reserved-identifier)
 extern "C" {
 [[gnu::weak]] void __asan_poison_memory_region(const volatile void* at, size_t size);
 [[gnu::weak]] void __asan_unpoison_memory_region(const volatile void* at, size_t size);
@@ -34,6 +32,7 @@ extern "C" {
 [[gnu::weak]] void __tsan_acquire(void* at);
 [[gnu::weak]] void __tsan_release(void* at);
 }
+// NOLINTEND(bugprone-reserved-identifier)
 
 namespace quire::twin {
 namespace {
@@ -298,7 +297,7 @@ bool RunSome() {
   for (; left > 0 && warp.ready != 0 && !machine.barrier_opened; --left) {
     const int lane = PickBit(warp.ready, turn);
     warp.ready &= ~(1u << lane);
-    Resume(*machine.threads[static_cast<size_t>(w * kWarpThreads + lane)]);
+    Resume(*machine.threads[static_cast<size_t>(w) * kWarpThreads + static_cast<size_t>(lane)]);
   }
   return true;
 }

@@ -6,7 +6,8 @@
 // with copies in flight, ...) is printed as one sentence on stderr and ends the process by abort().
 // AddressSanitizer finds accesses outside shared memory and reads of bytes that a copy has not
 // brought yet; ThreadSanitizer finds races between the threads of a block, whatever their order.
-// Races between blocks are not found.
+// Races between blocks are not found, and a thread that waits for another in a loop of its own
+// waits for ever: threads change places only where they do something together.
 
 #ifndef QUIRE_TESTS_SUPPORT_TWIN_TWIN_H_
 #define QUIRE_TESTS_SUPPORT_TWIN_TWIN_H_

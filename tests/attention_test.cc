@@ -20,6 +20,15 @@ using Kernels = ::testing::Types<PlainKernel, InvariantKernel, BalancedKernel>;
 namespace quire::testing {
 namespace {
 
+TEST(AttentionCpuTest, NoQueriesNeedNoPointers) {
+  AttentionCase c({.rows = {{0, 0}, {50, 0}}});
+  AttentionParams params = c.params();
+  params.query = nullptr;
+  params.output = nullptr;
+  EXPECT_EQ(cpu::Attention(params), LaunchError::kOk);
+  EXPECT_EQ(cpu::AttentionPlain(params), LaunchError::kOk);
+}
+
 // All code paths of the build, not only the one this processor likes best.
 TEST(AttentionInstructionSetsTest, AllAreCloseToFloat64) {
   for (const cpu::InstructionSet& set : cpu::InstructionSets()) {

@@ -352,6 +352,7 @@ class DecodeRun {
     if (!first) {
       RowSlice<kDim> total;
       total.Load(args_, own, 0);
+      ptx::SyncWarp();  // eight threads read the maximum and sum that one of them writes next
       total.Add(*part);
       *part = total;
     }

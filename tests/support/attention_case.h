@@ -299,7 +299,9 @@ class AttentionCase {
 
   void MakeQueries() {
     const int64_t heads = query_tokens() * query_heads();
-    query_.resize(static_cast<size_t>(heads * shape_.head_dim * SizeOf(shape_.dtype)));
+    // At least one byte: a GPU's launcher cannot see that there are no queries, and wants pointers.
+    query_.resize(
+        std::max<size_t>(1, static_cast<size_t>(heads * shape_.head_dim * SizeOf(shape_.dtype))));
     output_.resize(query_.size());
     lse_.resize(static_cast<size_t>(heads));
     PoisonOutput();

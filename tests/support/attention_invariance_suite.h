@@ -40,7 +40,7 @@ inline std::vector<std::vector<char>> AllBits(const AttentionCase& c) {
 
 template <typename Kernel>
 std::vector<std::vector<char>> BitsOf(const CaseShape& shape, int32_t workers = 3) {
-  AttentionCase c(shape);
+  AttentionCase c(Fitted<Kernel>(shape));
   Attend<Kernel>(c, workers);
   return AllBits(c);
 }
@@ -107,7 +107,8 @@ TYPED_TEST(RowInvariantTest, OneLongRowOnManyThreads) {
                            .group = 2,
                            .head_dim = TypeParam::Fit(16)};
   const auto bits = BitsOf<TypeParam>(shape, 1);
-  for (const int32_t workers : {2, 3, 5, 16}) EXPECT_EQ(BitsOf<TypeParam>(shape, workers), bits);
+  for (const int32_t workers : {2, 3, 5, 16})
+    EXPECT_TRUE(BitsOf<TypeParam>(shape, workers) == bits) << workers << " workers";
 }
 
 TYPED_TEST(RowInvariantTest, TheRestOfTheBatchDoesNotMatter) {

@@ -4,7 +4,9 @@
 #ifndef QUIRE_TESTS_SUPPORT_ATTENTION_KERNELS_H_
 #define QUIRE_TESTS_SUPPORT_ATTENTION_KERNELS_H_
 
+#include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <span>
 #include <vector>
 
@@ -30,8 +32,6 @@ struct CpuKernel {
   static int64_t WorkspaceBytes(const AttentionParams& params) {
     return cpu::WorkspaceBytes(params);
   }
-  // Whether a query's bits depend on no other query of its row, as on the CPU.
-  static constexpr bool kQueriesApart = true;
 };
 
 struct PlainKernel : CpuKernel {
@@ -48,6 +48,17 @@ struct BalancedKernel : CpuKernel {
   static constexpr ScheduleMode kMode = ScheduleMode::kBalanced;
   static LaunchError Launch(const AttentionParams& params) { return cpu::Attention(params); }
 };
+
+// The shape with a head_dim and element type that the kernel has.
+template <typename Kernel>
+CaseShape Fitted(CaseShape shape) {
+  shape.head_dim = Kernel::Fit(shape.head_dim);
+  if (std::find(std::begin(Kernel::kTypes), std::end(Kernel::kTypes), shape.dtype) ==
+      std::end(Kernel::kTypes)) {
+    shape.dtype = Kernel::kTypes[0];
+  }
+  return shape;
+}
 
 inline constexpr DType kAllTypes[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16};
 

@@ -8,7 +8,6 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -22,9 +21,8 @@ namespace quire::testing {
 template <typename Kernel>
 class AttentionTest : public ::testing::Test {
  protected:
-  void Check(CaseShape shape) {
-    shape.head_dim = Kernel::Fit(shape.head_dim);
-    AttentionCase c(std::move(shape));
+  void Check(const CaseShape& shape) {
+    AttentionCase c(Fitted<Kernel>(shape));
     Attend<Kernel>(c);
     ExpectCloseToFloat64(c);
   }
@@ -105,12 +103,12 @@ TYPED_TEST(AttentionTest, Windows) {
 TYPED_TEST(AttentionTest, TableEntriesBeforeTheWindowAreNotRead) {
   // 1024 entries are read, an OS page of them: nothing before that can be touched. They begin in
   // the middle of a tile.
-  AttentionCase c({.rows = {{6000, 3}},
-                   .kv_heads = 1,
-                   .group = 1,
-                   .head_dim = 8,
-                   .tokens_per_page = 1,
-                   .window = 1022});
+  AttentionCase c(Fitted<TypeParam>({.rows = {{6000, 3}},
+                                     .kv_heads = 1,
+                                     .group = 1,
+                                     .head_dim = 8,
+                                     .tokens_per_page = 1,
+                                     .window = 1022}));
   ASSERT_EQ(6000 - c.KeysBegin(0, 0), 1024);
   c.ForbidFirstEntries(c.KeysBegin(0, 0));
   Attend<TypeParam>(c);
@@ -154,7 +152,7 @@ TYPED_TEST(AttentionTest, Layouts) {
 }
 
 TYPED_TEST(AttentionTest, EmptyRowsGiveZeroAndMinusInfinity) {
-  AttentionCase c({.rows = {{0, 3}, {0, 1}, {0, 0}}, .causal = false});
+  AttentionCase c(Fitted<TypeParam>({.rows = {{0, 3}, {0, 1}, {0, 0}}, .causal = false}));
   Attend<TypeParam>(c);
   for (size_t row = 0; row < 2; ++row) {
     for (int32_t j = 0; j < c.shape().rows[row].queries; ++j) {
@@ -167,9 +165,9 @@ TYPED_TEST(AttentionTest, EmptyRowsGiveZeroAndMinusInfinity) {
 }
 
 TYPED_TEST(AttentionTest, NoQueriesAndNoRows) {
-  AttentionCase no_queries({.rows = {{0, 0}, {50, 0}}});
+  AttentionCase no_queries(Fitted<TypeParam>({.rows = {{0, 0}, {50, 0}}}));
   Attend<TypeParam>(no_queries);
-  AttentionCase no_rows({.rows = {}});
+  AttentionCase no_rows(Fitted<TypeParam>({.rows = {}}));
   Attend<TypeParam>(no_rows);
   AttentionParams nothing = no_rows.params();
   nothing.table = {.page_ids = nullptr,
@@ -223,7 +221,8 @@ TYPED_TEST(AttentionTest, ExtremeLogits) {
 TYPED_TEST(AttentionTest, AVisibleNanIsNotHidden) {
   for (const DType dtype : TypeParam::kTypes) {
     for (const bool key : {true, false}) {
-      AttentionCase c({.rows = {{100}}, .dtype = dtype, .kv_heads = 1, .group = 4});
+      AttentionCase c(
+          Fitted<TypeParam>({.rows = {{100}}, .dtype = dtype, .kv_heads = 1, .group = 4}));
       char* slot = key ? c.KeySlot(0, 50, 0) : c.ValueSlot(0, 50, 0);
       WriteElement(slot, 3, dtype, std::numeric_limits<float>::quiet_NaN());
       Attend<TypeParam>(c);
@@ -238,9 +237,10 @@ TYPED_TEST(AttentionTest, AVisibleNanIsNotHidden) {
 TYPED_TEST(AttentionTest, ScoresOfMinusInfinityWeighNothing) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   for (const DType dtype : TypeParam::kTypes) {
-    AttentionCase c({.rows = {{100}}, .dtype = dtype, .kv_heads = 1, .group = 2, .head_dim = 8});
+    AttentionCase c(Fitted<TypeParam>(
+        {.rows = {{100}}, .dtype = dtype, .kv_heads = 1, .group = 2, .head_dim = 8}));
     void* query = const_cast<void*>(c.params().query);
-    for (int32_t e = 0; e < 2 * 8; ++e) WriteElement(query, e, dtype, 1);
+    for (int32_t e = 0; e < 2 * c.shape().head_dim; ++e) WriteElement(query, e, dtype, 1);
     for (int64_t t = 0; t < 100; ++t) WriteElement(c.KeySlot(0, t, 0), 3, dtype, -kInfinity);
     Attend<TypeParam>(c);
     for (int32_t head = 0; head < 2; ++head) {
@@ -255,7 +255,7 @@ TYPED_TEST(AttentionTest, ScoresOfMinusInfinityWeighNothing) {
 }
 
 TYPED_TEST(AttentionTest, WithoutLseAndWithoutWorkspace) {
-  AttentionCase c({.rows = {{100}, {70, 3}}});
+  AttentionCase c(Fitted<TypeParam>({.rows = {{100}, {70, 3}}}));
   Attend<TypeParam>(c);
   const std::vector<char> bits = c.Bits(1, 2);
   c.PoisonOutput();

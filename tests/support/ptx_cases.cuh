@@ -168,14 +168,14 @@ PackKernel(const float* pairs, int count, uint32_t* half, uint32_t* bfloat16) {
 }
 
 struct MathOutput {
-  float exp2, log2, tanh, fma, max;
+  float exp2, log2, tanh, reciprocal, fma, max;
 };
 QUIRE_KERNEL(kCaseThreads, 1) MathKernel(const float* in, int count, MathOutput* out) {
   for (int i = ptx::ThreadIndex(); i < count; i += kCaseThreads) {
     const float y = in[(i + 1) % count];
     const float z = in[(i + 7) % count];
-    out[i] = {ptx::Exp2(in[i]), ptx::Log2(in[i]), ptx::Tanh(in[i]), ptx::Fma(in[i], y, z),
-              ptx::Max(in[i], y)};
+    out[i] = {ptx::Exp2(in[i]),       ptx::Log2(in[i]),      ptx::Tanh(in[i]),
+              ptx::Reciprocal(in[i]), ptx::Fma(in[i], y, z), ptx::Max(in[i], y)};
   }
 }
 
@@ -604,6 +604,11 @@ class PtxCases {
       const double tangent = std::tanh(static_cast<double>(x));
       ExpectNear("Tanh, number", i, out[i].tanh, tangent,
                  std::max(std::abs(tangent) * 0x1p-22, 0x1p-148));
+      // Subnormals, given or returned, are zero.
+      const bool tiny = std::abs(x) < kTiny;
+      const double inverse = tiny ? std::copysign(HUGE_VAL, x) : 1 / static_cast<double>(x);
+      ExpectNear("Reciprocal, number", i, out[i].reciprocal,
+                 std::abs(inverse) < kTiny ? 0 : inverse, std::abs(inverse) * 0x1p-22);
       ExpectNear("Fma, number", i, out[i].fma, std::fma(x, y, z), 0);
       // Not std::fmax, to which a signalling NaN is more than a missing number.
       const float larger = std::isnan(x) || x < y ? y : x;

@@ -154,6 +154,12 @@ QUIRE_DEVICE float Exp2(float x) {
 }
 QUIRE_DEVICE float Log2(float x) { return std::log2(x); }
 QUIRE_DEVICE float Tanh(float x) { return std::tanh(x); }
+// rcp.approx.ftz: subnormals, given or returned, are zero.
+QUIRE_DEVICE float Reciprocal(float x) {
+  constexpr float kTiny = std::numeric_limits<float>::min();
+  const float y = 1 / (std::abs(x) < kTiny ? std::copysign(0.0f, x) : x);
+  return std::abs(y) < kTiny ? std::copysign(0.0f, y) : y;
+}
 QUIRE_DEVICE float Fma(float a, float b, float c) { return std::fma(a, b, c); }
 // Not std::fmax, which returns a NaN for a signalling one.
 QUIRE_DEVICE float Max(float a, float b) {

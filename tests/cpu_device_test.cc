@@ -280,7 +280,7 @@ TEST(CpuDeviceTest, RefusesBadOptionsByName) {
            g.layout.kv_heads = INT32_MAX;
            g.page_count = 1 << 30;
          }),
-         "63 bits");
+         "62 bits");
 }
 
 TEST(CpuDeviceTest, SaysWhenThereIsNoMemory) {

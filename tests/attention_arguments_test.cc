@@ -164,13 +164,15 @@ TEST(WorkspaceBytesTest, NeedsNoPointersButLengthsAndQueries) {
 
 TEST(LaunchErrorTest, EachHasItsOwnSentence) {
   std::vector<std::string> seen;
-  for (int32_t i = 0; i <= static_cast<int32_t>(LaunchError::kWorkspaceTooSmall); ++i) {
+  for (int32_t i = 0; i <= static_cast<int32_t>(LaunchError::kLaunchFailed); ++i) {
     const char* sentence = Describe(LaunchError{i});
     ASSERT_NE(sentence, nullptr);
     EXPECT_EQ(std::count(seen.begin(), seen.end(), sentence), 0) << sentence;
     seen.push_back(sentence);
   }
-  EXPECT_NE(Describe(LaunchError{99}), nullptr);
+  // None of the others has it, so none of them was forgotten.
+  ASSERT_NE(Describe(LaunchError{99}), nullptr);
+  EXPECT_EQ(std::count(seen.begin(), seen.end(), Describe(LaunchError{99})), 0);
 }
 
 }  // namespace

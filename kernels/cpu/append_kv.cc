@@ -24,6 +24,19 @@ void ScatterToken(const void* from, void* base, const KvStrides& strides, int64_
   }
 }
 
+// Where token t goes; -1: nowhere, it is padding. REQUIRES CheckAppendKv.
+int64_t SlotOfToken(const AppendKvParams& params, int64_t t) {
+  if (params.slots != nullptr) return params.slots[t];
+  const PageTableView& table = params.table;
+  if (table.batch == 0 || t >= params.query_begin[table.batch]) return -1;
+  const int32_t* end = params.query_begin + table.batch + 1;
+  const auto row =
+      static_cast<int32_t>(std::upper_bound(params.query_begin, end, t) - params.query_begin - 1);
+  // From the end of the row: its last new token is the last of its length.
+  const auto left = static_cast<int32_t>(params.query_begin[row + 1] - t);
+  return SlotOf(table, row, table.lengths[row] - left);
+}
+
 }  // namespace
 
 LaunchError AppendKv(const AppendKvParams& params) {
@@ -40,8 +53,8 @@ LaunchError AppendKv(const AppendKvParams& params) {
     const int64_t begin = int64_t{params.token_count} * task / tasks;
     const int64_t end = int64_t{params.token_count} * (task + 1) / tasks;
     for (int64_t t = begin; t < end; ++t) {
-      const int64_t slot = params.slots[t];
-      if (slot < 0) continue;  // padding
+      const int64_t slot = SlotOfToken(params, t);
+      if (slot < 0) continue;
       const char* key = static_cast<const char*>(params.key) + t * key_stride;
       const char* value = static_cast<const char*>(params.value) + t * value_stride;
       ScatterToken(key, params.kv.k, params.kv.k_strides, slot, params);

@@ -204,7 +204,7 @@ bool PagesMeet(const std::vector<Run>& runs, int64_t stride, int32_t page_count)
     for (size_t j = i + 1; j < runs.size() && runs[j].begin < last_end; ++j) {
       // The first page of run i that ends behind the beginning of page 0 of run j.
       const int64_t page = (runs[j].begin - runs[i].end) / stride + 1;
-      if (page < page_count && runs[i].begin + page * stride < runs[j].end) return true;
+      if (runs[i].begin + page * stride < runs[j].end) return true;
     }
   }
   return false;

@@ -118,7 +118,6 @@ absl::Status GpuDevice::Queue(std::span<const PageLaunch> launches, Stream strea
   if (outcome.event == nullptr) {
     const GpuError error = runtime_.CreateEvent(gpu_, &outcome.event);
     if (error != nullptr) {
-      outcome.event = nullptr;
       return absl::InternalError(absl::StrCat("GPU ", gpu_, ": no event for the plan: ", error));
     }
   }

@@ -10,7 +10,8 @@
 
 namespace quire {
 
-// Null: it went well. Else what the runtime says about it; lives as long as the process.
+// Null: it went well. Else what the runtime says about it, which lives as long as the process, and
+// nothing was made.
 using GpuError = const char*;
 
 // Every call leaves the calling thread's current GPU as it was. What a GPU made belongs to it.

@@ -9,6 +9,7 @@
 #include "gtest/gtest.h"
 #include "quire/attention.h"
 #include "tests/support/append_kv_suite.h"
+#include "tests/support/random_bytes.h"
 #include "tests/support/twin_backend.h"
 
 namespace quire::testing {

@@ -12,11 +12,9 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <random>
 #include <span>
 #include <type_traits>
 #include <utility>
-#include <vector>
 
 namespace quire::testing {
 
@@ -108,13 +106,6 @@ class GuardedArray {
   Mapping mapping_;
   T* data_ = nullptr;
 };
-
-inline std::vector<char> RandomBytes(int64_t bytes, uint32_t seed) {
-  std::vector<char> random_bytes(static_cast<size_t>(bytes));
-  std::mt19937 random(seed);
-  for (char& c : random_bytes) c = static_cast<char>(random());
-  return random_bytes;
-}
 
 }  // namespace quire::testing
 

@@ -11,6 +11,7 @@
 #include "gtest/gtest.h"
 #include "quire/attention.h"
 #include "tests/support/attention_memory.h"
+#include "tests/support/random_bytes.h"
 
 namespace quire::testing {
 

@@ -94,7 +94,7 @@ struct PlainState {
 };
 
 // What scores are taken from: the maximum, or 0 where all of them are -infinity and weigh nothing.
-QUIRE_DEVICE float ReferenceOf(float max) {
+QUIRE_DEVICE float PlainReferenceOf(float max) {
   return max == -std::numeric_limits<float>::infinity() ? 0 : max;
 }
 
@@ -125,7 +125,7 @@ QUIRE_DEVICE void AddPlainKeys(const AttentionArgs& args, const PlainQuery& quer
   for (int mask = ptx::kWarpThreads / 2; mask > 0; mask /= 2) {
     max = ptx::Max(max, ptx::ShuffleXor(max, mask));
   }
-  const float reference = ReferenceOf(max);
+  const float reference = PlainReferenceOf(max);
   const float rescale = ptx::Exp2(state->max - reference);
   const float weight = visible ? ptx::Exp2(score - reference) : 0;
   state->max = max;
@@ -162,7 +162,7 @@ QUIRE_DEVICE void EndPlain(const AttentionArgs& args, const PlainQuery& query, i
     if (d < args.head_dim) Store(output + d, total == 0 ? 0 : state.sums[i] / total);
   }
   if (args.lse != nullptr && lane == 0) {
-    args.lse[query.index] = (ReferenceOf(state.max) + ptx::Log2(total)) * kPlainLn2;
+    args.lse[query.index] = (PlainReferenceOf(state.max) + ptx::Log2(total)) * kPlainLn2;
   }
 }
 

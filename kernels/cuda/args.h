@@ -73,9 +73,11 @@ constexpr int64_t PartialFloats(int32_t rows, int32_t head_dim) {
 }
 
 struct AppendKvArgs {
-  AppendKvParams params;  // strides resolved
-  FastDivider pages;
-  FastDivider heads;
+  AppendKvParams params;     // strides resolved
+  int32_t vectors;           // of 16 bytes, in one token's keys; its values have as many
+  int32_t chunks;            // of a token, see kAppendVectors
+  FastDivider pages;         // by tokens_per_page
+  FastDivider head_vectors;  // by the vectors of one head
 };
 
 // Copies that fit into one launch's parameters (at most 32,764 bytes since CUDA 12.1).
@@ -86,11 +88,14 @@ struct CopyPagesArgs {
   int64_t page_stride;
   int64_t page_bytes;
   const int64_t* piece_offsets;  // null: one piece, at 0
-  int32_t piece_count;
+  FastDivider pieces;            // by the pieces of a page
+  FastDivider chunks;            // by the chunks of a piece
+  int32_t units;                 // copies x pieces x chunks
   int32_t count;
   PageId from[kCopiesPerLaunch];
   PageId to[kCopiesPerLaunch];
 };
+static_assert(sizeof(CopyPagesArgs) <= 32764);
 
 struct MergeArgs {
   MergeParams params;

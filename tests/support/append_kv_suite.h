@@ -15,6 +15,7 @@
 #include "quire/attention.h"
 #include "tests/support/attention_case.h"
 #include "tests/support/attention_memory.h"
+#include "tests/support/random_bytes.h"
 
 namespace quire::testing {
 
@@ -34,11 +35,8 @@ struct AppendStep {
       : dtype(type), tokens_per_page(page_tokens), slots(static_cast<size_t>(tokens)) {
     const int64_t head = int64_t{kAppendHeadDim} * SizeOf(dtype);
     stride = kAppendHeads * head + extra_token_bytes;
-    std::mt19937 random(1);
-    key.resize(static_cast<size_t>(tokens * stride));
-    value.resize(key.size());
-    for (char& c : key) c = static_cast<char>(random());
-    for (char& c : value) c = static_cast<char>(random());
+    key = RandomBytes(tokens * stride, 1);
+    value = RandomBytes(tokens * stride, 2);
     // Page-major, with a gap of 32 bytes after each page.
     const KvStrides strides = {.page = 2 * kAppendHeads * tokens_per_page * head + 32,
                                .head = tokens_per_page * head,
@@ -47,7 +45,7 @@ struct AppendStep {
     // Slots all different, in no order.
     std::vector<int64_t> all(static_cast<size_t>(kAppendPages * tokens_per_page));
     for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int64_t>(i);
-    std::shuffle(all.begin(), all.end(), random);
+    std::shuffle(all.begin(), all.end(), std::mt19937(1));
     std::copy_n(all.begin(), slots.size(), slots.begin());
     params.kv = {.k = pool.data(),
                  .v = pool.data() + kAppendHeads * strides.head,

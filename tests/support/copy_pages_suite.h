@@ -6,12 +6,12 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
-#include <random>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "quire/attention.h"
 #include "tests/support/attention_memory.h"
+#include "tests/support/random_bytes.h"
 
 namespace quire::testing {
 
@@ -60,12 +60,6 @@ struct CopyPool {
       }
     }
     return want;
-  }
-  static std::vector<char> RandomBytes(int64_t bytes, uint32_t seed) {
-    std::vector<char> random_bytes(static_cast<size_t>(bytes));
-    std::mt19937 random(seed);
-    for (char& c : random_bytes) c = static_cast<char>(random());
-    return random_bytes;
   }
 
   std::vector<char> memory;
@@ -116,7 +110,7 @@ TYPED_TEST_P(CopyPagesTest, LargePages) {
 }
 
 TYPED_TEST_P(CopyPagesTest, MoreCopiesThanOneLaunchHolds) {
-  constexpr int32_t kCopies = 8001;
+  constexpr int32_t kCopies = 4001;
   CopyPool pool(2 * kCopies, 32, 16);
   std::vector<int32_t> from;
   std::vector<int32_t> to;

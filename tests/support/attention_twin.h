@@ -64,9 +64,26 @@ void RunPlainKernel(const cuda::AttentionArgs& args, int32_t workers, uint64_t s
   twin::Launch(shape, seed, &cuda::AttentionPlainKernel<Element>, args);
 }
 
-// What cuda::BuildSchedule and cuda::Attention do on a GPU.
+// The kernel that cuda::Attention would launch; of the tensor-core kernels those of kDim.
 template <int kDim>
-LaunchError LaunchOnTwin(AttentionParams params, cuda::AttentionKind kind, const cuda::Gpu& gpu) {
+void RunKernels(const AttentionParams& params, cuda::AttentionKind kind,
+                const cuda::AttentionArgs& args, int32_t workers) {
+  const uint64_t seed = NextTwinSeed();
+  const bool half = params.dtype == DType::kFloat16;
+  if (params.dtype == DType::kFloat32) {
+    RunPlainKernel<float>(args, workers, seed);
+  } else if (kind == cuda::AttentionKind::kPlain) {
+    half ? RunPlainKernel<Half>(args, workers, seed)
+         : RunPlainKernel<BFloat16>(args, workers, seed);
+  } else if constexpr (kDim != 0) {
+    half ? RunTensorKernels<Half, kDim>(args, workers, seed)
+         : RunTensorKernels<BFloat16, kDim>(args, workers, seed);
+  }
+}
+
+// What cuda::BuildSchedule and cuda::Attention (kDim 0: AttentionPlain) do on a GPU.
+template <int kDim>
+LaunchError LaunchOnTwin(AttentionParams params, const cuda::Gpu& gpu) {
   const int32_t batch = params.query_begin == nullptr ? 0 : params.table.batch;
   for (int32_t row = 0; row < batch; ++row) {
     params.max_queries =
@@ -82,21 +99,12 @@ LaunchError LaunchOnTwin(AttentionParams params, cuda::AttentionKind kind, const
     params.workspace = workspace.data();
     params.workspace_bytes = static_cast<int64_t>(poison.size());
   }
+  const cuda::AttentionKind kind =
+      kDim == 0 ? cuda::AttentionKind::kPlain : cuda::KindOf(params, gpu);
   cuda::AttentionArgs args;
   const LaunchError prepared = cuda::PrepareAttention(params, gpu, kind, &args);
   if (prepared != LaunchError::kOk || params.table.batch == 0) return prepared;
-  const int32_t workers = cuda::WorkersOf(params, gpu);
-  const uint64_t seed = NextTwinSeed();
-  const bool half = params.dtype == DType::kFloat16;
-  if constexpr (kDim != 0) {
-    half ? RunTensorKernels<Half, kDim>(args, workers, seed)
-         : RunTensorKernels<BFloat16, kDim>(args, workers, seed);
-  } else if (params.dtype == DType::kFloat32) {
-    RunPlainKernel<float>(args, workers, seed);
-  } else {
-    half ? RunPlainKernel<Half>(args, workers, seed)
-         : RunPlainKernel<BFloat16>(args, workers, seed);
-  }
+  RunKernels<kDim>(params, kind, args, cuda::WorkersOf(params, gpu));
   return LaunchError::kOk;
 }
 
@@ -116,8 +124,7 @@ struct TwinTensorKernel {
     return cuda::WorkspaceBytes(params, TwinGpu(MultiprocessorsFor(params)));
   }
   static LaunchError Launch(const AttentionParams& params) {
-    return LaunchOnTwin<kDim>(params, cuda::AttentionKind::kTensor,
-                              TwinGpu(MultiprocessorsFor(params)));
+    return LaunchOnTwin<kDim>(params, TwinGpu(MultiprocessorsFor(params)));
   }
 };
 
@@ -128,8 +135,7 @@ struct TwinPlainKernel {
   static int32_t Fit(int32_t head_dim) { return head_dim; }
   static int64_t WorkspaceBytes(const AttentionParams& /*params*/) { return 0; }
   static LaunchError Launch(const AttentionParams& params) {
-    return LaunchOnTwin<0>(params, cuda::AttentionKind::kPlain,
-                           TwinGpu(MultiprocessorsFor(params)));
+    return LaunchOnTwin<0>(params, TwinGpu(MultiprocessorsFor(params)));
   }
 };
 

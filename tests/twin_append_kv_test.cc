@@ -33,7 +33,7 @@ void ExpectRejected(AppendStep& step, const std::vector<size_t>& tokens) {
 TEST(TwinAppendKvTest, RejectsSlotsOutsideThePool) {
   for (const int32_t heads_bytes : {0, 48}) {
     AppendStep step(DType::kFloat32, 16, 9, heads_bytes);
-    std::vector<int64_t> slots = step.slots;
+    TestVector<int64_t> slots = step.slots;
     slots[0] = -2;
     slots[3] = kAppendPages * 16;
     slots[4] = -1;  // padding is not rejected
@@ -66,7 +66,7 @@ TEST(TwinAppendKvTest, RejectsTokensBeforeTheirRow) {
 
 TEST(TwinAppendKvTest, NoCounterIsNeeded) {
   AppendStep step(DType::kFloat16, 16, 9);
-  std::vector<int64_t> slots = step.slots;
+  TestVector<int64_t> slots = step.slots;
   slots[8] = -2;
   step.slots[8] = -1;
   step.params.slots = slots.data();
@@ -123,11 +123,11 @@ TEST(TwinAppendKvTest, MoreHeadsThanOneChunk) {
   constexpr int32_t kHeads = 19;
   constexpr int32_t kHeadDim = 72;  // 9 vectors a head: chunks end inside heads
   constexpr int64_t kHead = kHeadDim * 2;
-  const std::vector<char> key = RandomBytes(3 * kHeads * kHead, 1);
-  const std::vector<char> value = RandomBytes(3 * kHeads * kHead, 2);
-  std::vector<char> k(5 * 2 * kHeads * kHead, '\xee');
-  std::vector<char> v = k;
-  const std::vector<int64_t> slots = {9, 0, 4};
+  const TestVector<char> key = RandomBytes(3 * kHeads * kHead, 1);
+  const TestVector<char> value = RandomBytes(3 * kHeads * kHead, 2);
+  TestVector<char> k(5 * 2 * kHeads * kHead, '\xee');
+  TestVector<char> v = k;
+  const TestVector<int64_t> slots = {9, 0, 4};
   AppendKvParams params = {};
   params.kv = {.k = k.data(),
                .v = v.data(),
@@ -143,8 +143,8 @@ TEST(TwinAppendKvTest, MoreHeadsThanOneChunk) {
   params.key = key.data();
   params.value = value.data();
   ASSERT_EQ(Twin::AppendKv(params), LaunchError::kOk);
-  std::vector<char> want_k(k.size(), '\xee');
-  std::vector<char> want_v = want_k;
+  TestVector<char> want_k(k.size(), '\xee');
+  TestVector<char> want_v = want_k;
   params.kv.k = want_k.data();
   params.kv.v = want_v.data();
   ASSERT_EQ(cpu::AppendKv(params), LaunchError::kOk);

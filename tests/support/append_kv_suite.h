@@ -43,7 +43,7 @@ struct AppendStep {
                                .token = head};
     pool.assign(static_cast<size_t>(kAppendPages * strides.page), '\xee');
     // Slots all different, in no order.
-    std::vector<int64_t> all(static_cast<size_t>(kAppendPages * tokens_per_page));
+    TestVector<int64_t> all(static_cast<size_t>(kAppendPages * tokens_per_page));
     for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int64_t>(i);
     std::shuffle(all.begin(), all.end(), std::mt19937(1));
     std::copy_n(all.begin(), slots.size(), slots.begin());
@@ -103,8 +103,8 @@ struct AppendStep {
   }
 
   // The pool as it should be: byte by byte, by the words of attention.h.
-  std::vector<char> Expected() const {
-    std::vector<char> want(pool.size(), '\xee');
+  TestVector<char> Expected() const {
+    TestVector<char> want(pool.size(), '\xee');
     const int64_t head = int64_t{kAppendHeadDim} * SizeOf(dtype);
     for (size_t t = 0; t < slots.size(); ++t) {
       if (slots[t] == -1) continue;
@@ -127,13 +127,13 @@ struct AppendStep {
   DType dtype;
   int32_t tokens_per_page;
   int64_t stride;
-  std::vector<int64_t> slots;
-  std::vector<char> key;
-  std::vector<char> value;
-  std::vector<char> pool;
-  std::vector<int32_t> query_begin;
-  std::vector<int64_t> row_begin;
-  std::vector<int32_t> lengths;
+  TestVector<int64_t> slots;
+  TestVector<char> key;
+  TestVector<char> value;
+  TestVector<char> pool;
+  TestVector<int32_t> query_begin;
+  TestVector<int64_t> row_begin;
+  TestVector<int32_t> lengths;
   GuardedArray<PageId> page_ids;
   AppendKvParams params = {};
 };
@@ -145,7 +145,7 @@ void ExpectAppendRefused(LaunchError want, const std::function<void(AppendStep&)
   if (!rows.empty()) step.UseTable(rows);
   spoil(step);
   EXPECT_EQ(Backend::AppendKv(step.params), want);
-  EXPECT_EQ(step.pool, std::vector<char>(step.pool.size(), '\xee')) << "pool written";
+  EXPECT_EQ(step.pool, TestVector<char>(step.pool.size(), '\xee')) << "pool written";
 }
 
 template <typename Backend>
@@ -181,7 +181,7 @@ TYPED_TEST_P(AppendKvTest, ATableOfNothingButPadding) {
     AppendStep step(DType::kFloat16, 4, 6);
     step.UseTable(rows);
     ASSERT_EQ(TypeParam::AppendKv(step.params), LaunchError::kOk);
-    EXPECT_EQ(step.pool, std::vector<char>(step.pool.size(), '\xee'));
+    EXPECT_EQ(step.pool, TestVector<char>(step.pool.size(), '\xee'));
   }
 }
 
@@ -211,15 +211,15 @@ TYPED_TEST_P(AppendKvTest, NoTokensNeedNoMemory) {
 TYPED_TEST_P(AppendKvTest, KAndVHaveStridesOfTheirOwn) {
   AppendStep step(DType::kFloat32, 4, 5);
   const int64_t head = int64_t{kAppendHeadDim} * 4;
-  alignas(16) static char values[kAppendPages * 4 * kAppendHeads * kAppendHeadDim * 4];
-  std::fill(std::begin(values), std::end(values), '\xee');
-  step.params.kv.v = values;  // token-major: [page][token][head][dim]
+  TestVector<char> values(static_cast<size_t>(kAppendPages * 4 * kAppendHeads * head), '\xee');
+  step.params.kv.v = values.data();  // token-major: [page][token][head][dim]
   step.params.kv.v_strides = {
       .page = 4 * kAppendHeads * head, .head = head, .token = kAppendHeads * head};
   ASSERT_EQ(TypeParam::AppendKv(step.params), LaunchError::kOk);
   for (size_t t = 0; t < 5; ++t) {
     const char* want = step.value.data() + static_cast<int64_t>(t) * step.stride;
-    EXPECT_TRUE(std::equal(want, want + step.stride, values + step.slots[t] * kAppendHeads * head));
+    const char* got = values.data() + step.slots[t] * kAppendHeads * head;
+    EXPECT_TRUE(std::equal(want, want + step.stride, got));
   }
 }
 

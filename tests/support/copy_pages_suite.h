@@ -49,11 +49,11 @@ struct CopyPool {
     params.piece_count = count;
     params.piece_offsets = offsets.data();
   }
-  std::vector<char> Expected() const {
-    std::vector<char> want = memory;
-    const std::vector<char>& source = other.empty() ? memory : other;
+  TestVector<char> Expected() const {
+    TestVector<char> want = memory;
+    const TestVector<char>& source = other.empty() ? memory : other;
     for (size_t i = 0; i < from.size(); ++i) {
-      for (const int64_t offset : offsets.empty() ? std::vector<int64_t>{0} : offsets) {
+      for (const int64_t offset : offsets.empty() ? TestVector<int64_t>{0} : offsets) {
         std::copy_n(source.begin() + offset + PageOffset(from[i], params.page_stride),
                     params.page_bytes,
                     want.begin() + offset + PageOffset(to[i], params.page_stride));
@@ -62,18 +62,18 @@ struct CopyPool {
     return want;
   }
 
-  std::vector<char> memory;
-  std::vector<char> other;
+  TestVector<char> memory;
+  TestVector<char> other;
   std::vector<PageId> from;
   std::vector<PageId> to;
-  std::vector<int64_t> offsets;
+  TestVector<int64_t> offsets;
   CopyPagesParams params = {};
 };
 
 template <typename Backend>
 void ExpectCopied(CopyPool& pool) {
-  const std::vector<char> want = pool.Expected();
-  const std::vector<char> source = pool.other;
+  const TestVector<char> want = pool.Expected();
+  const TestVector<char> source = pool.other;
   ASSERT_EQ(Backend::CopyPages(pool.params), LaunchError::kOk);
   EXPECT_EQ(pool.memory, want);
   EXPECT_EQ(pool.other, source);
@@ -84,7 +84,7 @@ void ExpectCopyRefused(LaunchError want, const std::function<void(CopyPool&)>& s
   CopyPool pool(6, 256, 256);
   pool.Copies({0, 1, 2}, {3, 4, 5});
   spoil(pool);
-  const std::vector<char> before = pool.memory;
+  const TestVector<char> before = pool.memory;
   EXPECT_EQ(Backend::CopyPages(pool.params), want);
   EXPECT_EQ(pool.memory, before) << "pool written";
 }
@@ -168,7 +168,7 @@ TYPED_TEST_P(CopyPagesTest, PoolBeyond4GiBytes) {
   std::fill_n(memory.data() + 9998 * kPage, 4096, 'b');
   const PageId from[] = {PageId{4998}};
   const PageId to[] = {PageId{4999}};
-  const int64_t offsets[] = {0, 5000 * kPage};
+  const TestVector<int64_t> offsets = {0, 5000 * kPage};
   CopyPagesParams params = {};
   params.base = memory.data();
   params.page_stride = kPage;
@@ -178,7 +178,7 @@ TYPED_TEST_P(CopyPagesTest, PoolBeyond4GiBytes) {
   params.from = from;
   params.to = to;
   params.piece_count = 2;
-  params.piece_offsets = offsets;
+  params.piece_offsets = offsets.data();
   ASSERT_EQ(TypeParam::CopyPages(params), LaunchError::kOk);
   EXPECT_EQ(std::count(memory.data() + 4999 * kPage, memory.data() + 5000 * kPage, 'a'), 4096);
   EXPECT_EQ(std::count(memory.data() + 9999 * kPage, memory.data() + 10000 * kPage, 'b'), 4096);

@@ -15,6 +15,7 @@
 #include "gtest/gtest.h"
 #include "quire/attention.h"
 #include "tests/support/attention_case.h"
+#include "tests/support/attention_memory.h"
 
 namespace quire::testing {
 
@@ -59,11 +60,11 @@ struct MergeCase {
     return ReadElement(params.output, index * params.head_dim + d, params.dtype);
   }
   // One part's bytes, and its LSEs, to compare.
-  std::vector<char> OutputOf(int32_t part) const {
+  TestVector<char> OutputOf(int32_t part) const {
     const char* begin = outputs.data() + part * params.output_stride;
     return {begin, begin + output.size()};
   }
-  std::vector<float> LsesOf(int32_t part) const {
+  TestVector<float> LsesOf(int32_t part) const {
     const float* begin = lses.data() + part * params.lse_stride;
     return {begin, begin + lse_count()};
   }
@@ -80,10 +81,10 @@ struct MergeCase {
     }
   }
 
-  std::vector<char> outputs;
-  std::vector<float> lses;
-  std::vector<char> output;
-  std::vector<float> lse;
+  TestVector<char> outputs;
+  TestVector<float> lses;
+  TestVector<char> output;
+  TestVector<float> lse;
   MergeParams params = {};
 };
 
@@ -207,8 +208,8 @@ TYPED_TEST_P(MergeTest, AllPartsEmpty) {
       c.Fill({-kMergeInfinity, second});
       c.SetOutput(0, 1, 3, kMergeNan);
       ASSERT_EQ(TypeParam::Merge(c.params), LaunchError::kOk);
-      EXPECT_EQ(c.output, std::vector<char>(c.output.size(), '\0'));
-      EXPECT_EQ(c.lse, std::vector<float>(c.lse.size(), -kMergeInfinity));
+      EXPECT_EQ(c.output, TestVector<char>(c.output.size(), '\0'));
+      EXPECT_EQ(c.lse, TestVector<float>(c.lse.size(), -kMergeInfinity));
     }
   }
 }
@@ -313,8 +314,8 @@ TYPED_TEST_P(MergeTest, BadArgumentsWriteNothing) {
   const auto refused = [](LaunchError want, const std::function<void(MergeCase&)>& spoil) {
     MergeCase c(DType::kFloat16, 2, 3, 2, 8);
     c.Fill({1, 2});
-    const std::vector<char> outputs = c.outputs;
-    const std::vector<char> output = c.output;
+    const TestVector<char> outputs = c.outputs;
+    const TestVector<char> output = c.output;
     spoil(c);
     EXPECT_EQ(TypeParam::Merge(c.params), want);
     EXPECT_EQ(c.outputs, outputs) << "part written";

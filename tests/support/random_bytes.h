@@ -5,12 +5,13 @@
 
 #include <cstdint>
 #include <random>
-#include <vector>
+
+#include "tests/support/attention_memory.h"
 
 namespace quire::testing {
 
-inline std::vector<char> RandomBytes(int64_t bytes, uint32_t seed) {
-  std::vector<char> random_bytes(static_cast<size_t>(bytes));
+inline TestVector<char> RandomBytes(int64_t bytes, uint32_t seed) {
+  TestVector<char> random_bytes(static_cast<size_t>(bytes));
   std::mt19937 random(seed);
   for (char& c : random_bytes) c = static_cast<char>(random());
   return random_bytes;

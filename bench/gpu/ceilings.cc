@@ -55,7 +55,7 @@ Ceilings MeasureCeilings(const Arena& arena, Report& report) {
                  {"p95", timing.p95_us},
                  {"GB/s", rate * 1e-9}}});
   }
-  const Timing copy = MeasureCopies(1, false, [&](int32_t) {
+  const Timing copy = MeasureFaster(1, false, [&](int32_t) {
     Check(cudaMemcpyAsync(arena.memory + bytes, arena.memory, static_cast<size_t>(bytes),
                           cudaMemcpyDeviceToDevice, BenchStream()),
           "copying");

@@ -74,7 +74,7 @@ class AppendProblem {
     });
   }
   Timing Memcpy() const {
-    return MeasureCopies(copies_, IsShort(bytes_), [&](int32_t copy) {
+    return MeasureFaster(copies_, IsShort(bytes_), [&](int32_t copy) {
       QueueMemcpy(Copy(copy) + bytes_, Copy(copy), bytes_);
     });
   }
@@ -140,7 +140,7 @@ void MeasurePageCopies(const Arena& arena, Report& report) {
   report.Section("Page copy, 512 MB between random pages of one pool");
   constexpr int64_t kBytes = int64_t{512} << 20;
   if (arena.bytes < 2 * kBytes) return;
-  const Timing memcpy = MeasureCopies(
+  const Timing memcpy = MeasureFaster(
       1, false, [&](int32_t) { QueueMemcpy(arena.memory + kBytes, arena.memory, kBytes); });
   for (const int64_t page_bytes :
        {int64_t{1} << 16, int64_t{1} << 18, int64_t{1} << 20, int64_t{1} << 22}) {

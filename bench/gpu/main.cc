@@ -117,17 +117,23 @@ std::vector<PeerCase> PeerCases() {
   return cases;
 }
 
-int64_t ArenaBytes() {
+// Most of the memory there is; what is left holds queries, outputs and tables: at most 2 GB.
+DeviceBuffer MostOfMemory() {
   size_t free_bytes = 0;
   size_t all_bytes = 0;
   Check(cudaMemGetInfo(&free_bytes, &all_bytes), "asking the GPU");
-  // What is left holds queries, outputs and tables: at most 2 GB.
-  const auto room = static_cast<int64_t>(free_bytes) - (int64_t{4} << 30);
-  if (room < int64_t{4} << 30) {
-    std::fprintf(stderr, "quire_gpu_bench: needs 8 GB of free memory on the GPU\n");
-    std::exit(1);
+  constexpr int64_t kStep = int64_t{64} << 20;
+  int64_t room = (static_cast<int64_t>(free_bytes) - (int64_t{4} << 30)) / kStep * kStep;
+  for (; room >= int64_t{4} << 30; room -= 8 * kStep) {
+    void* memory = nullptr;
+    if (cudaMalloc(&memory, static_cast<size_t>(room)) == cudaSuccess) {
+      Check(cudaFree(memory), "freeing");
+      return DeviceBuffer(room);
+    }
+    cudaGetLastError();
   }
-  return room / (int64_t{64} << 20) * (int64_t{64} << 20);
+  std::fprintf(stderr, "quire_gpu_bench: needs 8 GB of free memory on the GPU\n");
+  std::exit(1);
 }
 
 int Run(const Options& options) {
@@ -141,7 +147,7 @@ int Run(const Options& options) {
   AddFacts(options, report);
   if (options.peers) peers.Run(PeerCases());
   report.Fact("peer", peers.about());
-  const DeviceBuffer memory(ArenaBytes());
+  const DeviceBuffer memory = MostOfMemory();
   const Arena arena = {memory.data(), memory.bytes()};
   report.Fact("pool GB", std::to_string(arena.bytes / 1'000'000'000));
   LaunchFill(arena.memory, arena.bytes);

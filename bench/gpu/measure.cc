@@ -41,10 +41,11 @@ struct Span {
 
 void Wait() { Check(cudaStreamSynchronize(BenchStream()), "running what is measured"); }
 
-void QueueSample(const Graph& graph, const Span& span) {
+template <typename Work>
+void QueueSample(const Span& span, Work work) {
   LaunchDelay(kDelayClocks);
   span.begin.Record();
-  graph.Replay();
+  work();
   span.end.Record();
 }
 
@@ -55,16 +56,18 @@ int32_t ColdCopies(int64_t bytes, int64_t room) {
   return static_cast<int32_t>(std::max<int64_t>(1, std::min(wanted, room / bytes)));
 }
 
-Timing Measure(const std::vector<Graph>& graphs, int32_t calls) {
-  for (const Graph& graph : graphs) graph.Replay();
+Timing Measure(size_t count, int32_t calls, const std::function<void(size_t)>& queue) {
+  for (size_t i = 0; i < count; ++i) queue(i);
   const Span first;
-  QueueSample(graphs[0], first);
+  QueueSample(first, [&] { queue(0); });
   Wait();
   const double estimate = std::max(1.0, first.begin.MicrosecondsTo(first.end));
   const int samples =
       static_cast<int>(std::clamp<double>(kBudgetUs / estimate, kLeastSamples, kMostSamples));
   const std::vector<Span> spans(static_cast<size_t>(samples));
-  for (size_t i = 0; i < spans.size(); ++i) QueueSample(graphs[(i + 1) % graphs.size()], spans[i]);
+  for (size_t i = 0; i < spans.size(); ++i) {
+    QueueSample(spans[i], [&] { queue((i + 1) % count); });
+  }
   Wait();
   std::vector<double> us;
   for (const Span& span : spans) us.push_back(span.begin.MicrosecondsTo(span.end) / calls);

@@ -3,7 +3,9 @@
 #ifndef QUIRE_BENCH_GPU_MEASURE_H_
 #define QUIRE_BENCH_GPU_MEASURE_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "bench/gpu/cuda_util.h"
@@ -23,10 +25,10 @@ inline constexpr int64_t kColdBytes = int64_t{256} << 20;
 // Problems of `bytes` that are used in turn, so that each is cold; `room` bytes hold them all.
 int32_t ColdCopies(int64_t bytes, int64_t room);
 
-// Replays the graphs in turn, each `calls` calls long: microseconds a call. 50 samples, fewer where
-// they would take longer than 0.2 seconds, but 9 at least. Before each sample the GPU is kept busy,
-// so that nothing waits for the host.
-Timing Measure(const std::vector<Graph>& graphs, int32_t calls);
+// Queues `count` pieces of work in turn, each `calls` calls long: microseconds a call. 50 samples,
+// fewer where they would take longer than 0.2 seconds, but 9 at least. Before each sample the GPU
+// is kept busy, so that nothing waits for the host.
+Timing Measure(size_t count, int32_t calls, const std::function<void(size_t)>& queue);
 
 // One graph for each copy, or, where a call is short, one graph of all copies: then the sample is a
 // mean over calls that follow one another as a model's layers do, and the launch of the graph
@@ -38,12 +40,21 @@ Timing MeasureCopies(int32_t copies, bool one_graph, Queue queue) {
     graphs.push_back(Graph::Of([&] {
       for (int32_t copy = 0; copy < copies; ++copy) queue(copy);
     }));
-    return Measure(graphs, copies);
+    return Measure(1, copies, [&](size_t) { graphs[0].Replay(); });
   }
   for (int32_t copy = 0; copy < copies; ++copy) {
     graphs.push_back(Graph::Of([&] { queue(copy); }));
   }
-  return Measure(graphs, 1);
+  return Measure(graphs.size(), 1, [&](size_t i) { graphs[i].Replay(); });
+}
+
+// For calls of the runtime that may do better outside a graph: the faster of both.
+template <typename Queue>
+Timing MeasureFaster(int32_t copies, bool one_graph, Queue queue) {
+  const Timing replayed = MeasureCopies(copies, one_graph, queue);
+  const Timing queued = Measure(static_cast<size_t>(copies), 1,
+                                [&](size_t copy) { queue(static_cast<int32_t>(copy)); });
+  return queued.median_us < replayed.median_us ? queued : replayed;
 }
 
 // A call that moves so many bytes is short.

@@ -23,7 +23,7 @@ constexpr int32_t kMaxQueries = 70;       // of a row: more than one prefill til
 constexpr int32_t kMaxQueryTokens = 200;  // of a step
 constexpr int32_t kGroup = 2;
 
-// One row of a step: the first `length` tokens of a row of the pool.
+// One row of a step: the first `length` tokens of row `source` of kCaptured, or all of them.
 struct StepRow {
   int32_t source;
   int32_t length;
@@ -35,7 +35,7 @@ const StepRows kCaptured = {{0, 1500, 1}, {1, 700, 1}, {2, 64, 1}, {3, 300, 1},
                             {4, 1, 1},    {5, 900, 1}, {6, 130, 1}};
 const std::vector<StepRows> kReplayed = {
     kCaptured,
-    {{0, 1400, 1}, {1, 701, 1}, {2, 65, 1}, {3, 1, 1}, {4, 1, 1}, {5, 899, 1}, {6, 129, 1}},
+    {{0, 1400, 1}, {1, 699, 1}, {2, 63, 1}, {3, 1, 1}, {4, 1, 1}, {5, 899, 1}, {6, 129, 1}},
     {{5, 37, 1}},                                            // a batch of one
     {{6, 130, 1}, {0, 1500, 1}, {3, 299, 1}},                // fewer rows, in another order
     {{0, 1500, 0}, {1, 700, 1}, {2, 64, 0}, {3, 0, 0}},      // rows without queries

@@ -1,6 +1,6 @@
 // quire_gpu_bench: what the CUDA kernels reach on this machine's GPU, of what it can do.
 //
-//   quire_gpu_bench [--json FILE] [--commit ID] [--only SECTION] [--no-peers]
+//   quire_gpu_bench [--json FILE] [--fact NAME=VALUE]... [--only SECTION] [--no-peers]
 
 #include <algorithm>
 #include <cstdio>
@@ -19,12 +19,13 @@ namespace quire::bench {
 namespace {
 
 constexpr char kUsage[] =
-    "usage: quire_gpu_bench [--json FILE] [--commit ID] [--no-peers]\n"
-    "                       [--only layout|decode|prefill|append|copy]\n";
+    "usage: quire_gpu_bench [--json FILE] [--fact NAME=VALUE]... [--no-peers]\n"
+    "                       [--only layout|decode|prefill|append|copy]\n"
+    "  --fact  noted in the table and the JSON, such as commit=1a2b3c4\n";
 
 struct Options {
   std::string json;
-  std::string commit = "unknown";
+  std::vector<std::string> facts;
   std::string only;
   bool peers = true;
 };
@@ -36,12 +37,17 @@ bool Parse(int argc, char** argv, Options* options) {
       options->peers = false;
       continue;
     }
-    std::string* value = argument == "--json"     ? &options->json
-                         : argument == "--commit" ? &options->commit
-                         : argument == "--only"   ? &options->only
-                                                  : nullptr;
-    if (value == nullptr || i + 1 == argc) return false;
-    *value = argv[++i];
+    if (i + 1 == argc) return false;
+    const std::string value = argv[++i];
+    if (argument == "--json") {
+      options->json = value;
+    } else if (argument == "--only") {
+      options->only = value;
+    } else if (argument == "--fact" && value.find('=') != std::string::npos) {
+      options->facts.push_back(value);
+    } else {
+      return false;
+    }
   }
   const std::vector<std::string> sections = {"", "layout", "decode", "prefill", "append", "copy"};
   return std::find(sections.begin(), sections.end(), options->only) != sections.end();
@@ -83,7 +89,10 @@ void AddFacts(const Options& options, Report& report) {
   char date[32];
   std::strftime(date, sizeof(date), "%Y-%m-%d %H:%M UTC", std::gmtime(&now));
   report.Fact("date", date);
-  report.Fact("commit", options.commit);
+  for (const std::string& fact : options.facts) {
+    const size_t equals = fact.find('=');
+    report.Fact(fact.substr(0, equals), fact.substr(equals + 1));
+  }
   report.Fact("gpu", properties.name);
   report.Fact("multiprocessors", std::to_string(properties.multiProcessorCount));
   report.Fact("memory GB", std::to_string(all_bytes / 1'000'000'000));

@@ -18,7 +18,7 @@ TEST(TwinCopyPagesTest, FewBlocksDoAllUnits) {
     CopyPool pool(6, 80000, 70007);  // three chunks, the last one short
     pool.Copies({0, 4, 5}, {1, 3, 2});
     pool.Pieces(2, 6 * 80000);
-    const std::vector<char> want = pool.Expected();
+    const TestVector<char> want = pool.Expected();
     cuda::CopyPagesArgs args;
     int32_t blocks;
     ASSERT_EQ(cuda::PrepareCopyPages(pool.params, 0, &args, &blocks), LaunchError::kOk);

@@ -62,6 +62,10 @@ struct AttentionArgs {
   int32_t max_workers;
   float scale;  // a score is dot * scale, then soft-capped
   float soft_cap;
+  // The same for the tensor-core kernels: dot * tile_scale is the score in units of log2, or, with
+  // a soft cap, what ShortTanh wants; its result times tile_cap is the score.
+  float tile_scale;
+  float tile_cap;
   FastDivider pages;   // by tokens_per_page
   FastDivider groups;  // by shape.group
 };

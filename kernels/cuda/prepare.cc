@@ -196,10 +196,11 @@ LaunchError PrepareAttention(const AttentionParams& params, const Gpu& gpu, Atte
   args->head_dim = params.head_dim;
   args->partial_rows = kind == AttentionKind::kTensor ? PartialRowsOf(params) : kDecodeRows;
   args->max_workers = MaxWorkers(gpu);
-  // Scores in units of log2; ShortTanh wants its argument so, too.
+  args->scale = params.scale;
+  args->soft_cap = params.soft_cap;
   const bool capped = params.soft_cap != 0;
-  args->scale = (capped ? 2 * params.scale / params.soft_cap : params.scale) * kLog2E;
-  args->soft_cap = params.soft_cap * kLog2E;
+  args->tile_scale = (capped ? 2 * params.scale / params.soft_cap : params.scale) * kLog2E;
+  args->tile_cap = params.soft_cap * kLog2E;
   args->pages = FastDivider(params.table.tokens_per_page);
   args->groups = FastDivider(args->shape.group);
   return LaunchError::kOk;

@@ -9,10 +9,12 @@
 #include <random>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
 #include "quire/device.h"
+#include "tests/support/adopted_memory.h"
 
 namespace quire {
 namespace {
@@ -245,6 +247,69 @@ TEST(CpuDeviceTest, AdoptsMemory) {
   EXPECT_EQ(Snapshot(pool.subspan(2 * page, page)), Snapshot(pool.subspan(5 * page, page)));
 }
 
+TEST(CpuDeviceTest, AdoptsTensorsInAnyOrder) {
+  for (const testing::Order order : testing::kOrders) {
+    SCOPED_TRACE(static_cast<int>(order));
+    DeviceOptions options = TwoGroups();
+    const KvLayout& layout = options.groups[0].layout;
+    const testing::AdoptedMemory memory(layout, 7, order);
+    options.groups[0].views = memory.views();
+    const auto device = MakeDevice(options);
+    ASSERT_NE(device, nullptr);
+    testing::FillPages(memory.views(), layout, 5);
+    testing::Pages expected = testing::ReadPages(memory.views(), layout);
+
+    const std::vector<PageCopy> copies = {CopyOf(kGroup0, 0, 6, 16), CopyOf(kGroup0, 3, 1),
+                                          CopyOf(kGroup0, 3, 2), CopyOf(kGroup1, 0, 1)};
+    ASSERT_TRUE(device->Copy({Ticket{1}, copies}, Stream()).ok());
+    expected[6] = expected[0];
+    expected[1] = expected[2] = expected[3];
+    EXPECT_EQ(testing::ReadPages(memory.views(), layout), expected);
+  }
+}
+
+TEST(CpuDeviceTest, GivesTheViewsBackAsTheyWereGiven) {
+  DeviceOptions options = TwoGroups();
+  const testing::AdoptedMemory memory(options.groups[0].layout, 7, testing::Order::kTokenMajor);
+  options.groups[0].views = memory.views();
+  const auto device = MakeDevice(options);
+  for (int32_t layer = 0; layer < 3; ++layer) {
+    const KvView view = ViewOf(*device, kGroup0, layer);
+    const KvView& given = memory.views()[static_cast<size_t>(layer)];
+    EXPECT_EQ(view.k, given.k);
+    EXPECT_EQ(view.v, given.v);
+    EXPECT_EQ(view.page_count, 7);
+    for (const auto& [mine, theirs] :
+         {std::pair(view.k_strides, given.k_strides), std::pair(view.v_strides, given.v_strides)}) {
+      EXPECT_EQ(mine.page, theirs.page);
+      EXPECT_EQ(mine.head, theirs.head);
+      EXPECT_EQ(mine.token, theirs.token);
+    }
+  }
+}
+
+TEST(CpuDeviceTest, BytesBetweenRunsStayAsTheyAre) {
+  DeviceOptions options = TwoGroups();
+  const KvLayout& layout = options.groups[0].layout;
+  const testing::AdoptedMemory memory(layout, 7, testing::Order::kGaps);
+  options.groups[0].views = memory.views();
+  const auto device = MakeDevice(options);
+  auto* behind_k = static_cast<uint8_t*>(memory.views()[0].k) + layout.layer_bytes() / 2;
+  *behind_k = 1;
+  const std::vector<PageCopy> copies = {CopyOf(kGroup0, 0, 1)};
+  ASSERT_TRUE(device->Copy({Ticket{1}, copies}, Stream()).ok());
+  EXPECT_EQ(behind_k[memory.views()[0].k_strides.page], 0xEE);
+}
+
+TEST(CpuDeviceTest, HasNoHostPages) {
+  DeviceOptions options = TwoGroups();
+  options.groups[1].host_page_count = 1;
+  const absl::Status status = NewCpuDevice(options).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(std::string(status.message()).find("groups[1].host_page_count"), std::string::npos);
+  EXPECT_NE(std::string(status.message()).find("host memory already"), std::string::npos);
+}
+
 TEST(CpuDeviceTest, RefusesMisalignedMemory) {
   DeviceOptions options = TwoGroups();
   alignas(64) static uint8_t memory[128];
@@ -280,7 +345,7 @@ TEST(CpuDeviceTest, RefusesBadOptionsByName) {
            g.layout.kv_heads = INT32_MAX;
            g.page_count = 1 << 30;
          }),
-         "63 bits");
+         "62 bits");
 }
 
 TEST(CpuDeviceTest, SaysWhenThereIsNoMemory) {

@@ -1,4 +1,5 @@
-// Once warm, a step of an engine makes no heap allocation, and neither does the answer "no room".
+// Once warm, a step of an engine makes no heap allocation, and neither does the answer "no room" or
+// a device's copy.
 
 #include <array>
 #include <atomic>
@@ -10,6 +11,8 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "lib/gpu_device.h"
+#include "quire/device.h"
 #include "quire/kv_cache.h"
 #include "tests/support/manager_util.h"
 
@@ -198,6 +201,54 @@ TEST(NoAllocTest, NoRoomAllocatesNothing) {
   for (const absl::StatusCode code : {alone, together, started, forked}) EXPECT_EQ(code, kNoRoom);
   EXPECT_EQ(cache->stats().out_of_room, 2);
   EXPECT_OK(cache->Validate());
+}
+
+// Takes everything and does nothing.
+class IdleGpu : public GpuRuntime {
+ public:
+  GpuError CountGpus(int* count) override { return *count = 1, nullptr; }
+  GpuError CanReach(int, const void*, bool* can) override { return *can = true, nullptr; }
+  GpuError AllocateDevice(int, int64_t, void** memory) override { return *memory = this, nullptr; }
+  void FreeDevice(int, void*) override {}
+  GpuError AllocateHost(int, int64_t, void** memory) override { return *memory = this, nullptr; }
+  void FreeHost(int, void*) override {}
+  GpuError Upload(int, const void*, int64_t, void*) override { return nullptr; }
+  GpuError CopyPages(int, const CopyPagesParams&, void*) override { return ++launches, nullptr; }
+  GpuError CreateEvent(int, void** event) override { return *event = this, nullptr; }
+  void DestroyEvent(int, void*) override {}
+  GpuError RecordEvent(int, void*, void*) override { return nullptr; }
+  GpuError QueryEvent(int, void*, bool* reached) override { return *reached = true, nullptr; }
+  void Wait(int) override {}
+
+  int launches = 0;
+};
+
+TEST(NoAllocTest, WarmCopiesAllocateNothing) {
+  const DeviceGroup group = {
+      .layout = {.layers = 2, .kv_heads = 1, .head_dim = 8, .tokens_per_page = 4}, .page_count = 8};
+  IdleGpu gpu;
+  const auto gpu_device = NewGpuDevice({.groups = {group}}, 0, gpu).value();
+  const auto cpu_device = NewCpuDevice({.groups = {group}}).value();
+  std::vector<PageCopy> copies;
+  for (int32_t i = 0; i < 4; ++i) {
+    copies.push_back({GroupId{0}, Tier::kDevice, Tier::kDevice, PageId{i}, PageId{i + 4}, 4});
+  }
+  uint64_t ticket = 0;
+  const auto step = [&] {
+    bool good = true;
+    for (Device* device : {gpu_device.get(), cpu_device.get()}) {
+      good = good && device->Copy({Ticket{ticket}, copies}, Stream()).ok();
+      good = good && *device->IsDone(Ticket{ticket});
+    }
+    return good;
+  };
+  for (ticket = 1; ticket <= 2; ++ticket) ASSERT_TRUE(step());
+  const int64_t before = allocations;
+  bool good = true;
+  for (; ticket <= 3000; ++ticket) good = good && step();
+  EXPECT_EQ(allocations - before, 0);
+  EXPECT_TRUE(good);
+  EXPECT_EQ(gpu.launches, 3000);
 }
 
 }  // namespace

@@ -39,9 +39,11 @@ struct DeviceGroup {
   // device. Empty: the layout above in one run of memory. Each page_count must equal the group's,
   // all page strides must be equal, bases and strides multiples of 16 bytes, and the heads and
   // tokens of one page must lie within one page stride, so that a page is a few runs of bytes.
-  std::vector<KvView> views;
-  // CUDA: pages of pinned host memory that this group has beside its pool, in the layout above:
-  // Tier::kHost. [0, 2^30].
+  // No byte may belong to two pages; bytes between a page's heads and tokens are copied with it.
+  std::vector<KvView> views = {};
+  // CUDA: pages of pinned host memory that this group has beside its pool: Tier::kHost. They lie as
+  // the pool's pages do: in the layout above, or as the views say, which must then keep a page in
+  // one run of bytes. [0, 2^30]; 0 on the CPU, whose pool is host memory.
   int32_t host_page_count = 0;
 };
 
@@ -66,11 +68,12 @@ class Stream {
 // Preconditions of every call: group and layer in range (kInvalidArgument names which is not).
 class Device {
  public:
+  // Waits if copies still run, so that no memory goes away under them. The streams may be gone.
   virtual ~Device() = default;
 
   // Queues the plan's copies on the stream, in order with what was queued before, and does not
   // wait. A status that is not OK: nothing of the plan may be relied on; Retire it with that
-  // status.
+  // status. Give a device plans in the order of their tickets, all on one stream.
   virtual absl::Status Copy(const Plan& plan, Stream stream) = 0;
 
   // True when the plan's copies have completed; a status if they failed. kNotFound for a ticket
@@ -92,7 +95,7 @@ absl::StatusOr<std::unique_ptr<Device>> NewCpuDevice(const DeviceOptions& option
 // retire a ticket once, with the worst status.
 //   kUnimplemented       a build without CUDA
 //   kFailedPrecondition  no CUDA driver, or no GPU of that number; says which
-//   kInvalidArgument     names the field
+//   kInvalidArgument     names the field; also of memory that the GPU cannot reach
 //   kResourceExhausted   the memory cannot be had; says how much was asked for
 absl::StatusOr<std::unique_ptr<Device>> NewCudaDevice(const DeviceOptions& options, int ordinal);
 

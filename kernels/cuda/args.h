@@ -84,8 +84,8 @@ struct AppendKvArgs {
   FastDivider head_vectors;  // by the vectors of one head
 };
 
-// Copies that fit into one launch's parameters (at most 32,764 bytes since CUDA 12.1).
-inline constexpr int32_t kCopiesPerLaunch = 4000;
+// Copies that fit into one launch's parameters: 4,096 bytes, which every driver takes.
+inline constexpr int32_t kCopiesPerLaunch = 500;
 struct CopyPagesArgs {
   const char* from_base;
   char* to_base;
@@ -99,7 +99,7 @@ struct CopyPagesArgs {
   PageId from[kCopiesPerLaunch];
   PageId to[kCopiesPerLaunch];
 };
-static_assert(sizeof(CopyPagesArgs) <= 32764);
+static_assert(sizeof(CopyPagesArgs) <= 4096);
 
 struct MergeArgs {
   MergeParams params;

@@ -5,6 +5,7 @@
 #ifndef QUIRE_TESTS_SUPPORT_ATTENTION_SUITE_H_
 #define QUIRE_TESTS_SUPPORT_ATTENTION_SUITE_H_
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -128,6 +129,26 @@ TYPED_TEST(AttentionTest, SoftCap) {
 TYPED_TEST(AttentionTest, Sinks) {
   this->CheckAllTypes({.rows = {{1}, {100}, {700}, {70, 3}}, .sinks = true});
   this->CheckAllTypes({.rows = {{0, 2}, {70, 3}}, .causal = false, .sinks = true});
+}
+
+TYPED_TEST(AttentionTest, ASinkOfMinusInfinityWeighsNothing) {
+  for (const DType dtype : TypeParam::kTypes) {
+    const CaseShape shape = {.rows = {{0, 2}, {70, 3}}, .dtype = dtype, .causal = false};
+    AttentionCase without(Fitted<TypeParam>(shape));
+    Attend<TypeParam>(without);
+    CaseShape with_sinks = shape;
+    with_sinks.sinks = true;
+    AttentionCase c(Fitted<TypeParam>(with_sinks));
+    std::fill_n(const_cast<float*>(c.params().sinks), c.query_heads(),
+                -std::numeric_limits<float>::infinity());
+    Attend<TypeParam>(c);
+    for (int32_t head = 0; head < c.query_heads(); ++head) {
+      EXPECT_EQ(c.Lse(0, 1, head), -std::numeric_limits<float>::infinity());
+      EXPECT_EQ(c.Output(0, 1, head, 0), 0);
+      EXPECT_EQ(c.Lse(1, 2, head), without.Lse(1, 2, head));
+      EXPECT_EQ(c.Output(1, 2, head, 5), without.Output(1, 2, head, 5));
+    }
+  }
 }
 
 TYPED_TEST(AttentionTest, WindowSoftCapAndSinksTogether) {

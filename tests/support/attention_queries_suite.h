@@ -44,7 +44,7 @@ void ExpectChunksEqualWhole(CaseShape shape, int32_t length, std::vector<int32_t
 }
 
 TYPED_TEST(QueryInvariantTest, ChunkedPrefillEqualsWholePrefill) {
-  for (const DType dtype : TypeParam::kTypes) {
+  for (const DType dtype : TypesForBits<TypeParam>()) {
     SCOPED_TRACE(::testing::Message() << "dtype " << static_cast<int>(dtype));
     const CaseShape shape = {.dtype = dtype, .kv_heads = 1, .group = 3, .head_dim = 16};
     if (TypeParam::kSlow) {
@@ -56,7 +56,7 @@ TYPED_TEST(QueryInvariantTest, ChunkedPrefillEqualsWholePrefill) {
 }
 
 TYPED_TEST(QueryInvariantTest, TokenByTokenDecodeEqualsPrefill) {
-  for (const DType dtype : TypeParam::kTypes) {
+  for (const DType dtype : TypesForBits<TypeParam>()) {
     SCOPED_TRACE(::testing::Message() << "dtype " << static_cast<int>(dtype));
     ExpectChunksEqualWhole<TypeParam>(
         {.dtype = dtype, .kv_heads = 1, .group = 1, .head_dim = 8, .tokens_per_page = 16},
@@ -67,7 +67,7 @@ TYPED_TEST(QueryInvariantTest, TokenByTokenDecodeEqualsPrefill) {
 }
 
 TYPED_TEST(QueryInvariantTest, ChunksEqualWholeWithWindowSoftCapAndSinks) {
-  for (const DType dtype : TypeParam::kTypes) {
+  for (const DType dtype : TypesForBits<TypeParam>()) {
     SCOPED_TRACE(::testing::Message() << "dtype " << static_cast<int>(dtype));
     for (const int32_t window : {3, 64, 101}) {
       ExpectChunksEqualWhole<TypeParam>({.dtype = dtype,
@@ -120,7 +120,7 @@ TYPED_TEST(QueryInvariantTest, ValuesAreAddedInOneOrder) {
 
 // Keys that a query does not see may be anything, even in slots that another query of its row sees.
 TYPED_TEST(QueryInvariantTest, KeysThatAQueryDoesNotSeeDoNotMatter) {
-  for (const DType dtype : TypeParam::kTypes) {
+  for (const DType dtype : TypesForBits<TypeParam>()) {
     for (const int32_t window : {0, 70, 71}) {
       if (TypeParam::kSlow && window == 70) continue;
       for (const int32_t spoilt : {170, 171}) {  // the tile's middle: even, odd

@@ -56,7 +56,7 @@ TEST(AppendKvCpuTest, BadSlotsWriteNothing) {
 
 TEST(AppendKvCpuTest, BadTablesWriteNothing) {
   const auto bad = [](const std::function<void(AppendStep&)>& spoil) {
-    ExpectAppendRefused<CpuBackend>(LaunchError::kBadArgument, spoil, {{20, 4}, {5, 4}});
+    ExpectAppendRefused<CpuBackend>(LaunchError::kBadArgument, spoil, {{17, 4}, {5, 4}});
   };
   bad([](AppendStep& s) { s.lengths.back() = 3; });
   bad([](AppendStep& s) { s.lengths.back() = -1; });
@@ -66,9 +66,10 @@ TEST(AppendKvCpuTest, BadTablesWriteNothing) {
   bad([](AppendStep& s) { s.params.token_count = 7; });
   bad([](AppendStep& s) { s.params.token_count = 0; });
   for (const int32_t id : {-1, kAppendPages, kPoisonPage}) {
-    // Row 0 writes positions 16 to 19, entry 1; row 1 its first page, entry 2.
-    bad([=](AppendStep& s) { s.page_ids.data()[1] = PageId{id}; });
-    bad([=](AppendStep& s) { s.page_ids.data()[2] = PageId{id}; });
+    // Row 0 writes 13 to 15 in its first page and 16 in its second; row 1 has one page.
+    for (const int32_t entry : {0, 1, 2}) {
+      bad([=](AppendStep& s) { s.page_ids.data()[entry] = PageId{id}; });
+    }
   }
 }
 

@@ -30,31 +30,31 @@ TEST(TwinCopyPagesTest, FewBlocksDoAllUnits) {
   }
 }
 
-TEST(TwinCopyPagesTest, ALaunchHoldsFourThousandCopies) {
-  const std::vector<PageId> from(9000, PageId{0});
-  const std::vector<PageId> to(9000, PageId{1});
+TEST(TwinCopyPagesTest, ALaunchHoldsFiveHundredCopies) {
+  const std::vector<PageId> from(1200, PageId{0});
+  const std::vector<PageId> to(1200, PageId{1});
   alignas(16) char memory[32];
   CopyPagesParams params = {};
   params.base = memory;
   params.page_stride = params.page_bytes = 16;
   params.page_count = 2;
-  params.count = 9000;
+  params.count = 1200;
   params.from = from.data();
   params.to = to.data();
   cuda::CopyPagesArgs args;
   int32_t blocks;
   std::vector<int32_t> counts;
-  for (int32_t first = 0; first < 9000; first += args.count) {
+  for (int32_t first = 0; first < 1200; first += args.count) {
     ASSERT_EQ(cuda::PrepareCopyPages(params, first, &args, &blocks), LaunchError::kOk);
     ASSERT_GT(args.count, 0);
     counts.push_back(args.count);
   }
-  EXPECT_EQ(counts, (std::vector<int32_t>{4000, 4000, 1000}));
-  // Units are counted in 31 bits: pages of a million chunks go in launches of fewer.
-  params.page_stride = params.page_bytes = int64_t{1000000} * cuda::kCopyChunkBytes;
+  EXPECT_EQ(counts, (std::vector<int32_t>{500, 500, 200}));
+  // Units are counted in 31 bits: pages of ten million chunks go in launches of fewer.
+  params.page_stride = params.page_bytes = int64_t{10000000} * cuda::kCopyChunkBytes;
   ASSERT_EQ(cuda::PrepareCopyPages(params, 0, &args, &blocks), LaunchError::kOk);
-  EXPECT_EQ(args.count, 2147);
-  EXPECT_EQ(args.units, 2147000000);
+  EXPECT_EQ(args.count, 214);
+  EXPECT_EQ(args.units, 2140000000);
   EXPECT_EQ(blocks, cuda::kMaxBlocks);
 }
 

@@ -76,8 +76,8 @@ struct AttentionParams {
   int64_t workspace_bytes;
   // CUDA only, see cuda::Attention. A device copy of what cuda::BuildSchedule wrote, 64-byte
   // aligned.
-  const void* schedule;
-  int32_t max_queries;  // most query tokens that a row has, now or at a replay; 0 is taken as 1
+  const void* schedule = nullptr;
+  int32_t max_queries = 1;  // most query tokens that a row has, now or at a replay; 0 is taken as 1
 };
 // A query that sees no key (lengths[i] == 0) gives output 0 and LSE -infinity, sinks apart.
 // fp32 accumulation whatever the dtype; a back end may round the softmax weights to the dtype
@@ -109,11 +109,11 @@ struct AppendKvParams {
   int64_t value_token_stride;
   const Threads* threads;
   // Where slots is null. table.tokens_per_page must equal tokens_per_page.
-  PageTableView table;
-  const int32_t* query_begin;  // [batch + 1]
+  PageTableView table = {};
+  const int32_t* query_begin = nullptr;  // [batch + 1]
   // CUDA only, null or a counter in device memory: tokens whose slot or page is outside the pool
   // are not written, and are added to it. (The CPU launcher sees them and refuses the call.)
-  int32_t* rejected;
+  int32_t* rejected = nullptr;
 };
 
 // Whole pages: `count` copies from page from[i] of one pool to page to[i] of the same or another
@@ -129,10 +129,10 @@ struct CopyPagesParams {
   const PageId* from;  // [count], host memory on every device
   const PageId* to;
   const Threads* threads;
-  const void* from_base;  // null: the same pool; else one of the same strides
-  int32_t from_page_count;
-  int32_t piece_count;           // 0: one piece, at offset 0
-  const int64_t* piece_offsets;  // [piece_count] multiples of 16; CUDA: device memory
+  const void* from_base = nullptr;  // null: the same pool; else one of the same strides
+  int32_t from_page_count = 0;
+  int32_t piece_count = 0;                 // 0: one piece, at offset 0
+  const int64_t* piece_offsets = nullptr;  // [piece_count] multiples of 16; CUDA: device memory
 };
 
 // Attention over disjoint sets of keys, put together: the result of attention over all of them.
@@ -147,8 +147,8 @@ struct MergeParams {
   int32_t heads;
   int32_t head_dim;  // a multiple of 8, 8 to 256
   int32_t token_count;
-  int32_t part_count;   // 1 or more
-  const void* outputs;  // part p at outputs + p * output_stride: [token_count, heads, head_dim]
+  int32_t part_count;     // 1 or more
+  const void* outputs;    // part p at outputs + p * output_stride: [token_count, heads, head_dim]
   int64_t output_stride;  // bytes, a multiple of 16
   const float* lses;      // part p at lses + p * lse_stride: [token_count, heads], natural log
   int64_t lse_stride;     // floats
@@ -225,12 +225,17 @@ LaunchError BuildSchedule(const AttentionParams& params, const Gpu& gpu, void* s
 // a query's bits may depend on how many queries its row has in this call (decode and prefill use
 // other tiles), and a value that is not finite at a key that some query of the same row sees may
 // reach the row's other queries of the call.
+//
+// query and output may not be null if table.batch > 0, and must be multiples of 16 bytes.
 LaunchError Attention(const AttentionParams& params, void* stream);
 
 // The oracle on a GPU: the plain kernel, for every shape. Needs the schedule, but no workspace.
 LaunchError AttentionPlain(const AttentionParams& params, void* stream);
 
+// kMisaligned if key, value or one of their strides is not a multiple of 16 bytes; kBadArgument if
+// an array is null and there are tokens: padding cannot be seen from the host.
 LaunchError AppendKv(const AppendKvParams& params, void* stream);
+// One launch for each 500 copies.
 LaunchError CopyPages(const CopyPagesParams& params, void* stream);
 LaunchError Merge(const MergeParams& params, void* stream);
 

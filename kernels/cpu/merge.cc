@@ -33,13 +33,13 @@ struct BFloat16 {
   static uint16_t Store(float value) { return ToBFloat16(value); }
 };
 
-// The largest LSE of the parts that have keys; -infinity if none has. A NaN does not have to win:
-// it reaches the result as a weight.
+// The largest LSE of the parts that have keys; -infinity if none has. Passes over a NaN, which
+// reaches the result as a weight.
 float LargestLse(const MergeParams& p, int64_t index) {
   float largest = -kInfinity;
   for (int32_t part = 0; part < p.part_count; ++part) {
     const float lse = p.lses[part * p.lse_stride + index];
-    if (!std::isinf(lse) && !(lse <= largest)) largest = lse;
+    if (!std::isinf(lse)) largest = std::max(largest, lse);
   }
   return largest;
 }

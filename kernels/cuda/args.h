@@ -62,6 +62,10 @@ struct AttentionArgs {
   int32_t max_workers;
   float scale;  // a score is dot * scale, then soft-capped
   float soft_cap;
+  // The same for the tensor-core kernels: dot * tile_scale is the score in units of log2, or, with
+  // a soft cap, what ShortTanh wants; its result times tile_cap is the score.
+  float tile_scale;
+  float tile_cap;
   FastDivider pages;   // by tokens_per_page
   FastDivider groups;  // by shape.group
 };
@@ -80,8 +84,8 @@ struct AppendKvArgs {
   FastDivider head_vectors;  // by the vectors of one head
 };
 
-// Copies that fit into one launch's parameters (at most 32,764 bytes since CUDA 12.1).
-inline constexpr int32_t kCopiesPerLaunch = 4000;
+// Copies that fit into one launch's parameters: 4,096 bytes, which every driver takes.
+inline constexpr int32_t kCopiesPerLaunch = 500;
 struct CopyPagesArgs {
   const char* from_base;
   char* to_base;
@@ -95,7 +99,7 @@ struct CopyPagesArgs {
   PageId from[kCopiesPerLaunch];
   PageId to[kCopiesPerLaunch];
 };
-static_assert(sizeof(CopyPagesArgs) <= 32764);
+static_assert(sizeof(CopyPagesArgs) <= 4096);
 
 struct MergeArgs {
   MergeParams params;

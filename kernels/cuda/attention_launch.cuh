@@ -31,7 +31,7 @@ struct TensorKernels {
         cudaLaunchKernel(reinterpret_cast<const void*>(AttentionKernel<Element, kDim>), grid,
                          dim3(kBlockThreads), parameters, kBytes, stream);
     if (launched != cudaSuccess) return launched;
-    return cudaLaunchKernel(reinterpret_cast<const void*>(MergeKernel<Element, kDim>), grid,
+    return cudaLaunchKernel(reinterpret_cast<const void*>(MergePartialsKernel<Element, kDim>), grid,
                             dim3(kBlockThreads), parameters, 0, stream);
   }
 };

@@ -6,12 +6,12 @@
 #define QUIRE_KERNELS_CUDA_ATTENTION_PLAIN_CUH_
 
 #include <cstdint>
-#include <limits>
 
 #include "kernels/cuda/args.h"
 #include "kernels/cuda/element.cuh"
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/row_search.cuh"
+#include "kernels/cuda/softmax.cuh"
 #include "quire/attention.h"
 
 namespace quire::cuda {
@@ -20,10 +20,6 @@ inline constexpr int kPlainMaxHeadDim = 256;
 
 // Shared memory of a block: one query a warp, as fp32.
 inline constexpr int kPlainSharedBytes = kBlockWarps * kPlainMaxHeadDim * int{sizeof(float)};
-
-// Scores are kept in units of log2, the weights' own.
-inline constexpr float kPlainLog2E = 1.44269504f;
-inline constexpr float kPlainLn2 = 0.693147181f;
 
 // One query token and head.
 struct PlainQuery {
@@ -82,7 +78,7 @@ QUIRE_DEVICE float PlainScore(const AttentionArgs& args, const PlainQuery& query
   const float score = dot * args.scale;
   const float capped =
       args.soft_cap == 0 ? score : args.soft_cap * ptx::Tanh(score / args.soft_cap);
-  return capped * kPlainLog2E;
+  return capped * kLog2E;
 }
 
 // The softmax so far. Sums are in units of exp2(reference).
@@ -93,18 +89,12 @@ struct PlainState {
   float sums[kDims];  // of dimension lane + 32 i
 };
 
-// What scores are taken from: the maximum, or 0 where all of them are -infinity and weigh nothing.
-QUIRE_DEVICE float PlainReferenceOf(float max) {
-  return max == -std::numeric_limits<float>::infinity() ? 0 : max;
-}
-
 // A sink is a key without a value.
 QUIRE_DEVICE PlainState BeginPlain(const AttentionArgs& args, const PlainQuery& query,
                                    int32_t lane) {
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
   PlainState state = {};
-  state.max = args.sinks == nullptr ? -kInfinity : args.sinks[query.head] * kPlainLog2E;
-  state.weights = lane == 0 && state.max != -kInfinity ? 1 : 0;
+  state.max = args.sinks == nullptr ? kMinusInfinity : args.sinks[query.head] * kLog2E;
+  state.weights = lane == 0 && state.max != kMinusInfinity ? 1 : 0;
   return state;
 }
 
@@ -112,10 +102,9 @@ QUIRE_DEVICE PlainState BeginPlain(const AttentionArgs& args, const PlainQuery& 
 template <class Element>
 QUIRE_DEVICE void AddPlainKeys(const AttentionArgs& args, const PlainQuery& query, int64_t base,
                                int32_t count, int32_t lane, PlainState* state) {
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const bool visible = lane < count;
   PlainPlace place = {0, 0};
-  float score = -kInfinity;
+  float score = kMinusInfinity;
   if (visible) {
     place = PlaceOf(args, query, static_cast<int32_t>(base + lane));
     score = PlainScore<Element>(args, query, place.key);
@@ -125,7 +114,7 @@ QUIRE_DEVICE void AddPlainKeys(const AttentionArgs& args, const PlainQuery& quer
   for (int mask = ptx::kWarpThreads / 2; mask > 0; mask /= 2) {
     max = ptx::Max(max, ptx::ShuffleXor(max, mask));
   }
-  const float reference = PlainReferenceOf(max);
+  const float reference = ReferenceOf(max);
   const float rescale = ptx::Exp2(state->max - reference);
   const float weight = visible ? ptx::Exp2(score - reference) : 0;
   state->max = max;
@@ -162,7 +151,7 @@ QUIRE_DEVICE void EndPlain(const AttentionArgs& args, const PlainQuery& query, i
     if (d < args.head_dim) Store(output + d, total == 0 ? 0 : state.sums[i] / total);
   }
   if (args.lse != nullptr && lane == 0) {
-    args.lse[query.index] = (PlainReferenceOf(state.max) + ptx::Log2(total)) * kPlainLn2;
+    args.lse[query.index] = (ReferenceOf(state.max) + ptx::Log2(total)) * kLn2;
   }
 }
 

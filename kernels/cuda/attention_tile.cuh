@@ -8,13 +8,10 @@
 
 #include "kernels/cuda/args.h"
 #include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/softmax.cuh"
 #include "kernels/cuda/tile.h"
 
 namespace quire::cuda {
-
-inline constexpr float kLog2E = 1.4426950408889634f;
-inline constexpr float kLn2 = 0.6931471805599453f;
-inline constexpr float kMinusInfinity = -__builtin_huge_valf();
 
 // Byte of 16-byte chunk `chunk` of row `row` in a matrix of rows of kRowBytes. Rows of the same
 // chunk lie in different banks: exclusive-or with the row's low bits makes the copies, ldmatrix and
@@ -27,9 +24,6 @@ template <int kRowBytes>
 QUIRE_DEVICE int Swizzled(int row, int chunk) {
   return row * kRowBytes + ((chunk ^ (row & 7)) << 4);
 }
-
-// What a maximum is subtracted as: a row that saw only scores of -infinity keeps weights of 0.
-QUIRE_DEVICE float ReferenceOf(float max) { return max == kMinusInfinity ? 0 : max; }
 
 // Keys [begin, end) of a row. 32 bits are enough: a length has 31, and a tile's last position too.
 struct Keys {
@@ -172,10 +166,10 @@ QUIRE_DEVICE float ShortTanh(float x) { return ptx::Fma(-2, ptx::Reciprocal(ptx:
 template <int kCount, class Score>
 QUIRE_DEVICE void ScaleScores(const AttentionArgs& args, Score score) {
   QUIRE_UNROLL
-  for (int i = 0; i < kCount; ++i) score(i) *= args.scale;
+  for (int i = 0; i < kCount; ++i) score(i) *= args.tile_scale;
   if (args.soft_cap == 0) return;
   QUIRE_UNROLL
-  for (int i = 0; i < kCount; ++i) score(i) = args.soft_cap * ShortTanh(score(i));
+  for (int i = 0; i < kCount; ++i) score(i) = args.tile_cap * ShortTanh(score(i));
 }
 
 // The streaming softmax of one query row as one lane sees it: four lanes share a row, and each

@@ -20,8 +20,8 @@ QUIRE_DEVICE bool HasKeys(float lse) {
   return lse != kInfinity && lse != -kInfinity;
 }
 
-// The largest LSE of the parts that have keys; -infinity if none has. A NaN reaches the result as a
-// weight.
+// The largest LSE of the parts that have keys; -infinity if none has. Passes over a NaN, which
+// reaches the result as a weight.
 QUIRE_DEVICE float LargestLse(const MergeParams& p, int64_t index) {
   float largest = -std::numeric_limits<float>::infinity();
   for (int32_t part = 0; part < p.part_count; ++part) {

@@ -198,11 +198,9 @@ LaunchError PrepareAttention(const AttentionParams& params, const Gpu& gpu, Atte
   args->max_workers = MaxWorkers(gpu);
   args->scale = params.scale;
   args->soft_cap = params.soft_cap;
-  if (kind == AttentionKind::kTensor) {  // scores in units of log2; ShortTanh wants its argument so
-    const bool capped = params.soft_cap != 0;
-    args->scale = (capped ? 2 * params.scale / params.soft_cap : params.scale) * kLog2E;
-    args->soft_cap = params.soft_cap * kLog2E;
-  }
+  const bool capped = params.soft_cap != 0;
+  args->tile_scale = (capped ? 2 * params.scale / params.soft_cap : params.scale) * kLog2E;
+  args->tile_cap = params.soft_cap * kLog2E;
   args->pages = FastDivider(params.table.tokens_per_page);
   args->groups = FastDivider(args->shape.group);
   return LaunchError::kOk;

@@ -29,6 +29,7 @@ struct CpuKernel {
     return dims;
   }
   static int32_t Fit(int32_t head_dim) { return head_dim; }
+  static constexpr bool kSlow = false;  // so that a suite tries less of the same
   static int64_t WorkspaceBytes(const AttentionParams& params) {
     return cpu::WorkspaceBytes(params);
   }

@@ -44,26 +44,30 @@ void ExpectChunksEqualWhole(CaseShape shape, int32_t length, std::vector<int32_t
 }
 
 TYPED_TEST(QueryInvariantTest, ChunkedPrefillEqualsWholePrefill) {
-  for (const DType dtype : TypeParam::kTypes) {
+  for (const DType dtype : TypesForBits<TypeParam>()) {
     SCOPED_TRACE(::testing::Message() << "dtype " << static_cast<int>(dtype));
     const CaseShape shape = {.dtype = dtype, .kv_heads = 1, .group = 3, .head_dim = 16};
-    ExpectChunksEqualWhole<TypeParam>(shape, 600, {7, 64, 100, 333});
+    if (TypeParam::kSlow) {
+      ExpectChunksEqualWhole<TypeParam>(shape, 150, {7, 64});
+    } else {
+      ExpectChunksEqualWhole<TypeParam>(shape, 600, {7, 64, 100, 333});
+    }
   }
 }
 
 TYPED_TEST(QueryInvariantTest, TokenByTokenDecodeEqualsPrefill) {
-  for (const DType dtype : TypeParam::kTypes) {
+  for (const DType dtype : TypesForBits<TypeParam>()) {
     SCOPED_TRACE(::testing::Message() << "dtype " << static_cast<int>(dtype));
     ExpectChunksEqualWhole<TypeParam>(
-        {.dtype = dtype, .kv_heads = 1, .group = 1, .head_dim = 8, .tokens_per_page = 16}, 530,
-        {1});
+        {.dtype = dtype, .kv_heads = 1, .group = 1, .head_dim = 8, .tokens_per_page = 16},
+        TypeParam::kSlow ? 70 : 530, {1});
     ExpectChunksEqualWhole<TypeParam>({.dtype = dtype, .kv_heads = 1, .group = 5, .head_dim = 64},
-                                      140, {1});
+                                      TypeParam::kSlow ? 40 : 140, {1});
   }
 }
 
 TYPED_TEST(QueryInvariantTest, ChunksEqualWholeWithWindowSoftCapAndSinks) {
-  for (const DType dtype : TypeParam::kTypes) {
+  for (const DType dtype : TypesForBits<TypeParam>()) {
     SCOPED_TRACE(::testing::Message() << "dtype " << static_cast<int>(dtype));
     for (const int32_t window : {3, 64, 101}) {
       ExpectChunksEqualWhole<TypeParam>({.dtype = dtype,
@@ -73,7 +77,8 @@ TYPED_TEST(QueryInvariantTest, ChunksEqualWholeWithWindowSoftCapAndSinks) {
                                          .window = window,
                                          .soft_cap = 3,
                                          .sinks = true},
-                                        230, {1, 50});
+                                        TypeParam::kSlow ? 120 : 230,
+                                        {TypeParam::kSlow ? 31 : 1, 50});
     }
   }
 }
@@ -115,8 +120,9 @@ TYPED_TEST(QueryInvariantTest, ValuesAreAddedInOneOrder) {
 
 // Keys that a query does not see may be anything, even in slots that another query of its row sees.
 TYPED_TEST(QueryInvariantTest, KeysThatAQueryDoesNotSeeDoNotMatter) {
-  for (const DType dtype : TypeParam::kTypes) {
+  for (const DType dtype : TypesForBits<TypeParam>()) {
     for (const int32_t window : {0, 70, 71}) {
+      if (TypeParam::kSlow && window == 70) continue;
       for (const int32_t spoilt : {170, 171}) {  // the tile's middle: even, odd
         AttentionCase c({.rows = {{300, 200}},
                          .dtype = dtype,

@@ -55,7 +55,7 @@ void RunTensorKernels(const cuda::AttentionArgs& args, int32_t workers, uint64_t
   const twin::LaunchShape work = {workers, cuda::kBlockThreads, kShared};
   twin::Launch(work, seed, &cuda::AttentionKernel<Element, kDim>, args);
   const twin::LaunchShape merge = {workers, cuda::kBlockThreads};
-  twin::Launch(merge, seed, &cuda::MergeKernel<Element, kDim>, args);
+  twin::Launch(merge, seed, &cuda::MergePartialsKernel<Element, kDim>, args);
 }
 
 template <class Element>
@@ -117,6 +117,7 @@ template <int kDim, ScheduleMode kScheduleMode>
 struct TwinTensorKernel {
   static constexpr ScheduleMode kMode = kScheduleMode;
   static constexpr DType kTypes[] = {DType::kBFloat16, DType::kFloat16};
+  static constexpr bool kSlow = true;
   static std::vector<int32_t> HeadDims() { return {kDim}; }
   static int32_t Fit(int32_t /*head_dim*/) { return kDim; }
   static int64_t WorkspaceBytes(AttentionParams params) {
@@ -131,6 +132,7 @@ struct TwinTensorKernel {
 struct TwinPlainKernel {
   static constexpr ScheduleMode kMode = ScheduleMode::kBatchInvariant;
   static constexpr DType kTypes[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16};
+  static constexpr bool kSlow = true;
   static std::vector<int32_t> HeadDims() { return {8, 24, 64, 80, 128, 200, 256}; }
   static int32_t Fit(int32_t head_dim) { return head_dim; }
   static int64_t WorkspaceBytes(const AttentionParams& /*params*/) { return 0; }

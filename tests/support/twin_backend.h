@@ -4,6 +4,7 @@
 #ifndef QUIRE_TESTS_SUPPORT_TWIN_BACKEND_H_
 #define QUIRE_TESTS_SUPPORT_TWIN_BACKEND_H_
 
+#include <algorithm>
 #include <cstdint>
 
 #include "gtest/gtest.h"
@@ -59,10 +60,13 @@ struct TwinBackend {
   }
 
  private:
+  // The kernels do their work in any grid; few blocks take many units each, and each thread of the
+  // twin copies the arguments, which are 32 KB for CopyPages.
   template <class Args>
   static void Launch(void (*kernel)(Args), int32_t blocks, const Args& args) {
     ASSERT_LE(blocks, cuda::kMaxBlocks);
-    twin::Launch({.blocks = blocks, .threads = cuda::kBlockThreads}, kSeed, [&] { kernel(args); });
+    twin::Launch({.blocks = std::min(blocks, 64), .threads = cuda::kBlockThreads}, kSeed,
+                 [&] { kernel(args); });
   }
 };
 

@@ -1,6 +1,7 @@
 #include "engine/contiguous.h"
 
 #include <cstddef>
+#include <utility>
 
 #include "engine/sampler.h"
 #include "engine/tokenizer.h"
@@ -10,21 +11,27 @@ namespace engine {
 
 ContiguousRunner::ContiguousRunner(Model* model) : model_(model) {
   const ModelConfig& config = model->config();
-  const int64_t token = config.head_dim(), head = token * config.context;
-  const int64_t half = head * config.kv_heads, layer = 2 * half;  // K, then V
-  memory_.resize(static_cast<size_t>(layer * config.layers));
-  constexpr int64_t kBytes = sizeof(float);
-  const quire::KvStrides strides = {
-      .page = layer * config.layers * kBytes, .head = head * kBytes, .token = token * kBytes};
-  for (int32_t i = 0; i < config.layers; ++i) {
-    float* k = memory_.data() + layer * i;
-    kv_.push_back(quire::KvView{
-        .k = k, .v = k + half, .k_strides = strides, .v_strides = strides, .page_count = 1});
+  const quire::KvLayout layout = {.layers = config.layers,
+                                  .kv_heads = config.kv_heads,
+                                  .head_dim = config.head_dim(),
+                                  .tokens_per_page = config.context,
+                                  .dtype = quire::DType::kFloat32};
+  absl::StatusOr<std::unique_ptr<quire::Device>> memory =
+      model->kernels().NewDevice({.groups = {{.layout = layout, .page_count = 1}}});
+  status_ = memory.status();
+  if (!status_.ok()) return;
+  memory_ = *std::move(memory);
+  for (int32_t layer = 0; layer < config.layers; ++layer) {
+    absl::StatusOr<quire::KvView> view =
+        memory_->view(quire::Tier::kDevice, quire::GroupId{0}, layer);
+    status_.Update(view.status());
+    if (view.ok()) kv_.push_back(*view);
   }
 }
 
 absl::Status ContiguousRunner::Compute(std::span<const quire::TokenId> tokens, int32_t position,
                                        std::vector<float>* logits) {
+  if (!status_.ok()) return status_;
   const auto count = static_cast<int32_t>(tokens.size());
   const quire::PageId only_page{0};
   const int64_t row_begin = 0;

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -17,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "engine/engine.h"
 #include "engine/model.h"
+#include "quire/device.h"
 
 namespace engine {
 
@@ -43,8 +45,9 @@ class ContiguousRunner {
                                                        bool keep_kv, const OnToken& on_token);
 
   Model* const model_;
-  std::vector<float> memory_;      // [layer][K|V][kv_head][token][head_dim], as in a page
-  std::vector<quire::KvView> kv_;  // [layers]
+  std::unique_ptr<quire::Device> memory_;  // of one page, as long as the context
+  std::vector<quire::KvView> kv_;          // [layers]
+  absl::Status status_;                    // why there is no memory
 };
 
 }  // namespace engine

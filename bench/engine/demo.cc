@@ -17,6 +17,7 @@
 #include "engine/experiments.h"
 #include "engine/flags.h"
 #include "engine/json.h"
+#include "engine/kernels.h"
 #include "engine/model.h"
 #include "engine/page_map.h"
 #include "engine/tokenizer.h"
@@ -31,6 +32,8 @@ constexpr char kUsage[] =
   --model FILE       llama2.c version 0 checkpoint (default: the shipped one)
   --tokenizer FILE   its tokenizer.bin
   --threads N        to compute with (default 1, which is best for a model of this size)
+  --device NAME      cpu (default), or cuda: K and V on GPU 0, and append, attention and page copies
+                     there; matrix products stay on the CPU, and each layer's vectors travel
 )";
 
 constexpr double kPublishedSpeedup = 5.21;
@@ -41,10 +44,12 @@ struct Options {
   std::string tokenizer = DefaultTokenizerPath();
   std::string svg = "quire_demo.svg";
   std::string json;
+  std::string device = "cpu";
   int32_t threads = 1;
 };
 
 struct Results {
+  std::string device;
   ModelConfig model;
   SpeedResult speed;
   PromptCachingResult prompt;
@@ -153,6 +158,7 @@ void WriteRest(const Results& r, JsonWriter* json) {
 std::string ToJson(const Results& r) {
   JsonWriter json;
   json.BeginObject();
+  json.Field("device", r.device);
   json.Key("model");
   json.BeginObject();
   json.Field("dim", r.model.dim);
@@ -187,6 +193,14 @@ absl::Status RunAll(const Demo& demo, Results* out) {
   return absl::OkStatus();
 }
 
+// null for the CPU's, which the model makes itself.
+absl::StatusOr<std::unique_ptr<Kernels>> KernelsOf(const std::string& device) {
+  if (device == "cuda") return NewCudaKernels();
+  if (device == "cpu") return std::unique_ptr<Kernels>();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--device is '", device, "'; it may be cpu or cuda"));
+}
+
 absl::Status RunDemo(const Options& options) {
   const auto start = std::chrono::steady_clock::now();
   absl::StatusOr<Checkpoint> checkpoint = LoadCheckpoint(options.model);
@@ -198,11 +212,14 @@ absl::Status RunDemo(const Options& options) {
   absl::StatusOr<Tokenizer> tokenizer =
       Tokenizer::Load(options.tokenizer, checkpoint->config.vocab_size);
   if (!tokenizer.ok()) return tokenizer.status();
-  Model model(*checkpoint, MakeThreads(options.threads));
+  absl::StatusOr<std::unique_ptr<Kernels>> kernels = KernelsOf(options.device);
+  if (!kernels.ok()) return kernels.status();
+  Model model(*checkpoint, MakeThreads(options.threads), *std::move(kernels));
   Checker checker(&model);
   Progress progress;
 
   Results results;
+  results.device = options.device;
   results.model = checkpoint->config;
   absl::Status status = RunAll({&model, &*tokenizer, &checker, &progress}, &results);
   if (!status.ok()) return status;
@@ -241,6 +258,7 @@ int main(int argc, char** argv) {
   flags.Add("--json", &options.json);
   flags.Add("--model", &options.model);
   flags.Add("--tokenizer", &options.tokenizer);
+  flags.Add("--device", &options.device);
   flags.Add("--threads", &options.threads, 1, 1024);
   if (absl::Status status = flags.Parse(argc, argv); !status.ok()) {
     return engine::ExitWith(status, engine::kUsage);

@@ -55,7 +55,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(Model* model, const Engin
     pool.page_count = options.page_count;
     quire::DeviceOptions device_options;
     device_options.groups = {pool};
-    absl::StatusOr<std::unique_ptr<quire::Device>> made = quire::NewCpuDevice(device_options);
+    absl::StatusOr<std::unique_ptr<quire::Device>> made =
+        model->kernels().NewDevice(device_options);
     if (!made.ok()) return made.status();
     device = *std::move(made);
   }
@@ -268,7 +269,9 @@ bool Engine::CarryOutCopies() {
   const quire::Plan plan = cache_->TakePlan();
   if (plan.ticket == quire::kNoTicket) return true;
   const absl::Status status = device_->Copy(plan, quire::Stream());
-  cache_->Retire(plan.ticket, status);  // a CPU device is done when Copy returns
+  // A CPU device is done when Copy returns; a GPU's copies are done before the kernels, which run
+  // on the same stream.
+  cache_->Retire(plan.ticket, status);
   return status.ok();
 }
 

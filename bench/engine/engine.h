@@ -83,8 +83,8 @@ struct RunningView {
 
 class Engine {
  public:
-  // `model` is borrowed. `device` stands in for the CPU device made here otherwise; it must have
-  // the pages that `options` describe.
+  // `model` is borrowed. `device` stands in for the one that the model's kernels make otherwise; it
+  // must have the pages that `options` describe.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(
       Model* model, const EngineOptions& options, std::unique_ptr<quire::Device> device = nullptr);
 

@@ -1,24 +1,18 @@
 #include "engine/model.h"
 
-#include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
 namespace engine {
-namespace {
 
-absl::Status ToStatus(quire::LaunchError error, const char* kernel) {
-  if (error == quire::LaunchError::kOk) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat(kernel, ": ", quire::Describe(error)));
-}
-
-}  // namespace
-
-Model::Model(const Checkpoint& checkpoint, const quire::Threads& threads)
+Model::Model(const Checkpoint& checkpoint, const quire::Threads& threads,
+             std::unique_ptr<Kernels> kernels)
     : config_(checkpoint.config),
       threads_(threads),
+      kernels_(kernels == nullptr ? NewCpuKernels(threads) : std::move(kernels)),
       embedding_(checkpoint.embedding),
       final_norm_(checkpoint.final_norm),
       classifier_(config_.shared_classifier ? checkpoint.embedding : checkpoint.classifier,
@@ -83,35 +77,8 @@ absl::Status Model::Attend(const Layer& layer, const StepBatch& batch, const qui
                 positions_[t]);
   }
 
-  quire::AppendKvParams append = {};
-  append.kv = kv;
-  append.dtype = quire::DType::kFloat32;
-  append.kv_heads = config_.kv_heads;
-  append.head_dim = config_.head_dim();
-  append.tokens_per_page = batch.table.tokens_per_page;
-  append.token_count = tokens;
-  append.slots = slots_.data();
-  append.key = key_.data();
-  append.value = value_.data();
-  append.threads = &threads_;
-  absl::Status status = ToStatus(quire::cpu::AppendKv(append), "append");
-  if (!status.ok()) return status;
-
-  quire::AttentionParams attention = {};
-  attention.table = batch.table;
-  attention.kv = kv;
-  attention.dtype = quire::DType::kFloat32;
-  attention.query_heads = config_.heads;
-  attention.kv_heads = config_.kv_heads;
-  attention.head_dim = config_.head_dim();
-  attention.query_begin = batch.query_begin.data();
-  attention.query = query_.data();
-  attention.output = attended_.data();
-  attention.scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim()));
-  attention.causal = true;
-  attention.mode = quire::ScheduleMode::kBatchInvariant;
-  attention.threads = &threads_;
-  status = ToStatus(quire::cpu::Attention(attention), "attention");
+  absl::Status status =
+      kernels_->AppendAndAttend(kv, query_.data(), key_.data(), value_.data(), attended_.data());
   if (!status.ok()) return status;
 
   layer.attention_output.Apply(attended_.data(), tokens, normed_.data(), threads_);
@@ -142,8 +109,11 @@ absl::Status Model::Forward(const StepBatch& batch, std::vector<float>* logits) 
     std::memcpy(x_.data() + t * dim, embedding_.data() + static_cast<size_t>(batch.tokens[t]) * dim,
                 dim * sizeof(float));
   }
+  const KernelStep step = {&config_, batch.table, batch.query_begin, slots_};
+  absl::Status status = kernels_->Begin(step);
+  if (!status.ok()) return status;
   for (size_t i = 0; i < layers_.size(); ++i) {
-    absl::Status status = Attend(layers_[i], batch, batch.kv[i]);
+    status = Attend(layers_[i], batch, batch.kv[i]);
     if (!status.ok()) return status;
     FeedForward(layers_[i], tokens);
   }

@@ -8,11 +8,13 @@
 #define QUIRE_BENCH_ENGINE_MODEL_H_
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "engine/checkpoint.h"
+#include "engine/kernels.h"
 #include "engine/math.h"
 #include "engine/threads.h"
 #include "quire/attention.h"
@@ -31,7 +33,9 @@ struct StepBatch {
 
 class Model {
  public:
-  explicit Model(const Checkpoint& checkpoint, const quire::Threads& threads = MakeThreads(1));
+  // `kernels`: null for those of the CPU.
+  explicit Model(const Checkpoint& checkpoint, const quire::Threads& threads = MakeThreads(1),
+                 std::unique_ptr<Kernels> kernels = nullptr);
 
   // Writes the K and V of the new tokens into their pages and the logits of the wanted ones to
   // *logits ([wanted][vocab_size]). Batch-invariant bitwise, see math.h and ScheduleMode.
@@ -40,6 +44,7 @@ class Model {
   absl::Status Forward(const StepBatch& batch, std::vector<float>* logits);
 
   const ModelConfig& config() const { return config_; }
+  Kernels& kernels() const { return *kernels_; }
 
  private:
   struct Layer {
@@ -56,6 +61,7 @@ class Model {
 
   ModelConfig config_;
   quire::Threads threads_;
+  std::unique_ptr<Kernels> kernels_;
   std::vector<float> embedding_;
   std::vector<Layer> layers_;
   std::vector<float> final_norm_;

@@ -71,6 +71,7 @@ template <int kDim, ScheduleMode kScheduleMode>
 struct GpuTensorKernel {
   static constexpr ScheduleMode kMode = kScheduleMode;
   static constexpr DType kTypes[] = {DType::kBFloat16, DType::kFloat16};
+  static constexpr bool kSlow = false;
   static std::vector<int32_t> HeadDims() { return {kDim}; }
   static int32_t Fit(int32_t /*head_dim*/) { return kDim; }
   static int64_t WorkspaceBytes(AttentionParams params) {
@@ -83,6 +84,7 @@ struct GpuTensorKernel {
 struct GpuPlainKernel {
   static constexpr ScheduleMode kMode = ScheduleMode::kBatchInvariant;
   static constexpr DType kTypes[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16};
+  static constexpr bool kSlow = false;
   static std::vector<int32_t> HeadDims() { return {8, 24, 64, 80, 128, 200, 256}; }
   static int32_t Fit(int32_t head_dim) { return head_dim; }
   static int64_t WorkspaceBytes(const AttentionParams& /*params*/) { return 0; }

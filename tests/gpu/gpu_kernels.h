@@ -1,5 +1,5 @@
-// The kernels on a real GPU, as types for the suites of tests/support. All memory is managed
-// (gpu_main.cc), and every launch is waited for.
+// The kernels on a real GPU, as types for the suites of tests/support. Processor and GPU reach all
+// memory (gpu_main.cc), and every launch is waited for.
 
 #ifndef QUIRE_TESTS_GPU_GPU_KERNELS_H_
 #define QUIRE_TESTS_GPU_GPU_KERNELS_H_
@@ -57,9 +57,10 @@ inline LaunchError LaunchOnGpu(AttentionParams params, bool plain) {
   const LaunchError built = cuda::BuildSchedule(params, gpu, schedule.data());
   if (built != LaunchError::kOk) return built;
   params.schedule = schedule.data();
-  const std::vector<char> poison(static_cast<size_t>(cuda::WorkspaceBytes(params, gpu)), '\xff');
-  const GuardedArray<char> workspace((std::span<const char>(poison)));
+  GuardedArray<char> workspace;
   if (params.workspace == nullptr) {
+    const std::vector<char> poison(static_cast<size_t>(cuda::WorkspaceBytes(params, gpu)), '\xff');
+    workspace = GuardedArray<char>(std::span<const char>(poison));
     params.workspace = workspace.data();
     params.workspace_bytes = static_cast<int64_t>(poison.size());
   }

@@ -1,15 +1,17 @@
-// Every function of ptx.cuh on a GPU. Managed memory, because the cases read and write it from both
-// sides.
+// Every function of ptx.cuh on a GPU, over memory that both sides reach (gpu_main.cc), because the
+// cases read and write it from both.
 
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cuda_runtime.h"
 #include "gtest/gtest.h"
+#include "tests/support/attention_memory.h"
 #include "tests/support/ptx_cases.cuh"
 
 namespace quire::testing {
@@ -19,16 +21,16 @@ class GpuLauncher {
  public:
   GpuLauncher() = default;
   ~GpuLauncher() {
-    for (void* const allocation : allocations_) cudaFree(allocation);
+    for (const auto& [memory, bytes] : allocations_) MemoryForTests().release(memory, bytes);
   }
   GpuLauncher(const GpuLauncher&) = delete;
   GpuLauncher& operator=(const GpuLauncher&) = delete;
 
   template <typename T>
   T* Allocate(size_t count) {
-    void* memory = nullptr;
-    Expect(cudaMallocManaged(&memory, count * sizeof(T)));
-    allocations_.push_back(memory);
+    void* const memory = MemoryForTests().allocate(count * sizeof(T));
+    if (memory == nullptr) Expect(cudaErrorMemoryAllocation);
+    allocations_.emplace_back(memory, count * sizeof(T));
     std::memset(memory, 0xff, count * sizeof(T));
     return static_cast<T*>(memory);
   }
@@ -48,12 +50,10 @@ class GpuLauncher {
     std::abort();
   }
 
-  std::vector<void*> allocations_;
+  std::vector<std::pair<void*, size_t>> allocations_;
 };
 
 TEST(PtxTest, DoesWhatTheManualSays) {
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) GTEST_SKIP() << "no GPU";
   for (uint32_t seed = 1; seed <= 20; ++seed) {
     GpuLauncher launcher;
     PtxCases<GpuLauncher> cases(launcher, seed);

@@ -96,6 +96,13 @@ void ExpectRace(const Function& launch) {
   EXPECT_EXIT((launch(), std::exit(0)), ::testing::ExitedWithCode(66), "data race");
 }
 
+// Each in a process of its own from the start: in the child of a fork ThreadSanitizer takes the
+// fibres for threads that were lost, stops looking at what orders them, and reports false races.
+class TwinDeathTest : public ::testing::Test {
+ protected:
+  TwinDeathTest() { ::testing::FLAGS_gtest_death_test_style = "threadsafe"; }
+};
+
 void ExpectFound(Planted planted) {
   if (kThreadSanitizer) {
     ExpectRace([&] { PassedRound(planted, 0); });
@@ -107,13 +114,13 @@ void ExpectFound(Planted planted) {
   }
   EXPECT_GT(wrong, 0);
 }
-TEST(TwinDeathTest, AMissingBarrierBeforeARead) { ExpectFound(Planted::kNoBarrierBeforeRead); }
-TEST(TwinDeathTest, AMissingBarrierAfterARead) { ExpectFound(Planted::kNoBarrierAfterRead); }
+TEST_F(TwinDeathTest, AMissingBarrierBeforeARead) { ExpectFound(Planted::kNoBarrierBeforeRead); }
+TEST_F(TwinDeathTest, AMissingBarrierAfterARead) { ExpectFound(Planted::kNoBarrierAfterRead); }
 
 QUIRE_KERNEL(kThreads, 1) WriteTheSame(int32_t* out) {
   if (ptx::ThreadIndex() % 32 == 0) *out = 5;
 }
-TEST(TwinDeathTest, OnlyThreadSanitizerSeesARaceWithoutConsequence) {
+TEST_F(TwinDeathTest, OnlyThreadSanitizerSeesARaceWithoutConsequence) {
   int32_t out = 0;
   if (kThreadSanitizer) {
     ExpectRace([&] { Launch({1, kThreads}, 0, WriteTheSame, &out); });
@@ -130,7 +137,7 @@ QUIRE_KERNEL(32, 1) ShuffleAsBarrier(int32_t* out) {
   ptx::Shuffle(lane, 0);
   out[lane] = SharedWords()[31 - lane];
 }
-TEST(TwinDeathTest, OnlyThreadSanitizerSeesAShuffleUsedAsABarrier) {
+TEST_F(TwinDeathTest, OnlyThreadSanitizerSeesAShuffleUsedAsABarrier) {
   std::vector<int32_t> out(32);
   const auto launch = [&] { Launch({1, 32, 128}, 0, ShuffleAsBarrier, out.data()); };
   if (kThreadSanitizer) {
@@ -193,7 +200,7 @@ TEST(TwinTest, SharedMemoryBeginsAsNanInEveryBlock) {
 }
 
 QUIRE_KERNEL(32, 1) StoreAt(int word) { SharedWords()[word + ptx::ThreadIndex()] = 0; }
-TEST(TwinDeathTest, AStorePastTheEndOfSharedMemory) {
+TEST_F(TwinDeathTest, AStorePastTheEndOfSharedMemory) {
   Launch({1, 32, 132}, 0, StoreAt, 1);
   EXPECT_DEATH(Launch({1, 32, 132}, 0, StoreAt, 2),
                kAddressSanitizer ? "heap-buffer-overflow" : "wrote past the end of its shared");
@@ -211,7 +218,7 @@ QUIRE_KERNEL(32, 1) AccessAt(Access access, int64_t byte, const char* from) {
     ptx::WaitForGroups<0>();
   }
 }
-TEST(TwinDeathTest, AMisplacedMatrixRowOrCopy) {
+TEST_F(TwinDeathTest, AMisplacedMatrixRowOrCopy) {
   const Line lines[2] = {};
   const auto* const from = reinterpret_cast<const char*>(lines);
   for (const Access access : {Access::kMatrices, Access::kMatricesTransposed, Access::kCopy}) {
@@ -242,7 +249,7 @@ QUIRE_KERNEL(32, 1) CopyAndLook(CopyFault fault, const Line* from, float* out) {
   ptx::CommitGroup();
   ptx::WaitForGroups<0>();
 }
-TEST(TwinDeathTest, ACopyIsNotThereBeforeItsWait) {
+TEST_F(TwinDeathTest, ACopyIsNotThereBeforeItsWait) {
   const Line from = {{1, 2, 3, 4}};
   float out[32] = {};
   const auto launch = [&](CopyFault fault, uint64_t seed) {
@@ -274,7 +281,7 @@ QUIRE_KERNEL(64, 1) CopyForOthers(bool barrier, const Line* from, float* out) {
   if (barrier) ptx::SyncBlock();
   if (thread >= 32) out[thread - 32] = shared[thread - 32].values[0];
 }
-TEST(TwinDeathTest, ACopyIsThereForOthersAfterABarrier) {
+TEST_F(TwinDeathTest, ACopyIsThereForOthersAfterABarrier) {
   const Line from = {{1, 2, 3, 4}};
   float out[32] = {};
   const auto launch = [&](bool barrier, uint64_t seed) {
@@ -313,7 +320,7 @@ QUIRE_KERNEL(32, 1) ExitWithCopies(bool committed, const Line* from) {
   ptx::CopyAsync(ptx::Smem() + 16 * ptx::ThreadIndex(), from, true);
   if (committed) ptx::CommitGroup();
 }
-TEST(TwinDeathTest, AnExitWithCopiesInFlight) {
+TEST_F(TwinDeathTest, AnExitWithCopiesInFlight) {
   const Line from = {};
   for (const bool committed : {false, true}) {
     EXPECT_DEATH(Launch({1, 32, 512}, 0, ExitWithCopies, committed, &from),
@@ -326,7 +333,7 @@ TEST(TwinDeathTest, AnExitWithCopiesInFlight) {
 QUIRE_KERNEL(64, 1) SkipBarrier(int from, int to) {
   if (ptx::ThreadIndex() < from || ptx::ThreadIndex() >= to) ptx::SyncBlock();
 }
-TEST(TwinDeathTest, ADeadlockIsReported) {
+TEST_F(TwinDeathTest, ADeadlockIsReported) {
   EXPECT_DEATH(Launch({1, 64}, 0, SkipBarrier, 0, 32),
                "nothing can run .deadlock. in block 0:\n  warp 0: 32 threads have ended\n"
                "  warp 1: 0 threads have ended, 32 wait at SyncBlock\n");
@@ -337,21 +344,21 @@ TEST(TwinDeathTest, ADeadlockIsReported) {
 QUIRE_KERNEL(kThreads, 1) NamedBarriers(int threads_of_last) {
   ptx::SyncNamed(4, ptx::ThreadIndex() < 96 ? kThreads : threads_of_last);
 }
-TEST(TwinDeathTest, ANamedBarrierOfTheWrongSize) {
+TEST_F(TwinDeathTest, ANamedBarrierOfTheWrongSize) {
   Launch({1, kThreads}, 0, NamedBarriers, kThreads);
   EXPECT_DEATH(Launch({1, kThreads}, 0, NamedBarriers, 64), "different numbers of threads");
   EXPECT_DEATH(Launch({1, kThreads}, 0, NamedBarriers, 40), "not whole warps of the block");
   EXPECT_DEATH(Launch({1, kThreads}, 0, NamedBarriers, 160), "not whole warps of the block");
 }
 QUIRE_KERNEL(kThreads, 1) NumberedBarrier(int barrier) { ptx::SyncNamed(barrier, kThreads); }
-TEST(TwinDeathTest, ANamedBarrierThatDoesNotExist) {
+TEST_F(TwinDeathTest, ANamedBarrierThatDoesNotExist) {
   EXPECT_DEATH(Launch({1, kThreads}, 0, NumberedBarrier, 0), "not one of 1 to 15");
   EXPECT_DEATH(Launch({1, kThreads}, 0, NumberedBarrier, 16), "not one of 1 to 15");
 }
 QUIRE_KERNEL(kThreads, 1) WaitForMore() {
   if (ptx::ThreadIndex() < 64) ptx::SyncNamed(7, 96);
 }
-TEST(TwinDeathTest, ANamedBarrierThatTooFewReach) {
+TEST_F(TwinDeathTest, ANamedBarrierThatTooFewReach) {
   EXPECT_DEATH(Launch({1, kThreads}, 2, WaitForMore), "32 wait at SyncNamed.7, 96.");
 }
 
@@ -371,7 +378,7 @@ QUIRE_KERNEL(32, 1) DifferentElements() {
     ptx::MultiplyAdd(c, a, 0, 0, BFloat16{});
   }
 }
-TEST(TwinDeathTest, LanesAtDifferentOperations) {
+TEST_F(TwinDeathTest, LanesAtDifferentOperations) {
   EXPECT_DEATH(Launch({1, 32}, 0, DifferentOperations),
                "block 0, thread 9: lanes of one warp are at different operations: Shuffle here, "
                "Any, All or Ballot before");
@@ -380,19 +387,19 @@ TEST(TwinDeathTest, LanesAtDifferentOperations) {
 
 QUIRE_KERNEL(32, 1) ShuffleFrom(int lane) { ptx::Shuffle(1, lane); }
 QUIRE_KERNEL(32, 1) ShuffleBy(int mask) { ptx::ShuffleXor(1.0f, mask); }
-TEST(TwinDeathTest, ALaneThatDoesNotExist) {
+TEST_F(TwinDeathTest, ALaneThatDoesNotExist) {
   EXPECT_DEATH(Launch({1, 32}, 0, ShuffleFrom, 32), "the lane is not one of 0 to 31");
   EXPECT_DEATH(Launch({1, 32}, 0, ShuffleFrom, -1), "the lane is not one of 0 to 31");
   EXPECT_DEATH(Launch({1, 32}, 0, ShuffleBy, 32), "the mask is not one of 0 to 31");
 }
 
 QUIRE_KERNEL(32, 1) CheckThread() { ptx::Check(ptx::BlockIndex() == 0 || ptx::ThreadIndex() != 6); }
-TEST(TwinDeathTest, AFailedCheckNamesBlockAndThread) {
+TEST_F(TwinDeathTest, AFailedCheckNamesBlockAndThread) {
   Launch({1, 32}, 0, CheckThread);
   EXPECT_DEATH(Launch({2, 32}, 0, CheckThread), "block 1, thread 6: ptx::Check failed");
 }
 
-TEST(TwinDeathTest, ALaunchThatNoGpuTakes) {
+TEST_F(TwinDeathTest, ALaunchThatNoGpuTakes) {
   EXPECT_DEATH(Launch({0, 32}, 0, CheckThread), "without blocks");
   EXPECT_DEATH(Launch({1, 0}, 0, CheckThread), "whole warps");
   EXPECT_DEATH(Launch({1, 33}, 0, CheckThread), "whole warps");

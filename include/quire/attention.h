@@ -217,7 +217,7 @@ LaunchError BuildSchedule(const AttentionParams& params, const Gpu& gpu, void* s
 
 // float16 and bfloat16 with head_dim 64, 128 or 256 and at most 128 query heads a KV head (64 for
 // head_dim 256) run on tensor cores, where a thread block may have the shared memory they need
-// (105 KB; 160 KB for head_dim 256). Everything else of the contract runs on one plain kernel,
+// (96 KB; 160 KB for head_dim 256). Everything else of the contract runs on one plain kernel,
 // which is right and slow.
 //
 // In mode kBatchInvariant the bits of a row depend on nothing else in the batch, not on page ids

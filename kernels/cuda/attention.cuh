@@ -33,11 +33,13 @@ QUIRE_KERNEL(kBlockThreads, TileShape{kDim}.blocks())
 AttentionKernel(QUIRE_PARAMETER(AttentionArgs) args) {
   const int worker = ptx::BlockIndex();
   if (worker >= args.schedule->workers) return;
-  const Schedule schedule = ScheduleOf(args);
-  WorkStart at = schedule.starts[worker];
-  const WorkStart stop = schedule.starts[worker + 1];
-  int64_t partial = schedule.partial_begin[worker];
-  while (!(at == stop)) {
+  WorkStart at = ScheduleOf(args).starts[worker];
+  int64_t partial = ScheduleOf(args).partial_begin[worker];
+  while (true) {
+    // Looked up at each turn, not kept in registers through a whole run of tiles.
+    const Schedule schedule = ScheduleOf(args);
+    const WorkStart stop = schedule.starts[worker + 1];
+    if (at == stop) break;
     if (IsDecodeItem(schedule.shape, at)) {
       DecodeRun<Element, kDim>(args, schedule, stop).Run(&at, &partial);
     } else {

@@ -44,8 +44,7 @@ class DecodeCopier {
     if (more_) {
       if (finder_.keys().template Meets<kSliceTokens>(tile_ * kTileTokens + slice_)) {
         const int rows = slot_ * kShape.stage_bytes() + slice_ * kShape.row_bytes();
-        CopySlice<kDim>(args_.kv, finder_.Offset(args_, lane_), rows, rows + kShape.matrix_bytes(),
-                        lane_);
+        CopySlice<kDim>(args_, finder_, rows, rows + kShape.matrix_bytes(), lane_);
       }
       if (++tile_ < end_) {
         finder_.Fetch(args_, tile_ * kTileTokens + slice_, lane_);
@@ -165,8 +164,11 @@ class DecodeWarp {
 
   QUIRE_DEVICE void Scores(int k_rows, float (&scores)[2][4]) const {
     const int at = k_rows + LanePlaceOfKeys<kRowBytes>(lane_);
+    // Every other product has sums of its own: the chain of dependent ones is half as long.
+    float odd[2][4] = {};
     QUIRE_UNROLL
     for (int k = 0; k < kDim / 16; ++k) {
+      float(&sums)[2][4] = k % 2 == 0 || kQueriesInShared ? scores : odd;
       uint32_t queries[4];
       if constexpr (kQueriesInShared) {
         const int place = query_rows() + LanePlaceOfRows<kRowBytes>(lane_);
@@ -177,8 +179,12 @@ class DecodeWarp {
       }
       uint32_t keys[4];
       ptx::LoadMatrices(keys, ptx::Smem() + (at ^ (k << 5)));
-      ptx::MultiplyAdd(scores[0], queries, keys[0], keys[1], Element());
-      ptx::MultiplyAdd(scores[1], queries, keys[2], keys[3], Element());
+      ptx::MultiplyAdd(sums[0], queries, keys[0], keys[1], Element());
+      ptx::MultiplyAdd(sums[1], queries, keys[2], keys[3], Element());
+    }
+    if constexpr (!kQueriesInShared) {
+      QUIRE_UNROLL
+      for (int i = 0; i < 8; ++i) scores[i / 4][i % 4] += odd[i / 4][i % 4];
     }
   }
 
@@ -230,13 +236,21 @@ class DecodeWarp {
   Keys seen_by_all_;
 };
 
+// Two neighbouring values of a row, moved at once.
+struct alignas(8) FloatPair {
+  float x;
+  float y;
+};
+
 template <class Element, int kDim>
 QUIRE_DEVICE void DecodeWarp<Element, kDim>::Join(int warp, char* room, RowSlice<kDim>* joined) {
   // Eight lanes write eight rows at once: four floats more a row put them in different banks.
   constexpr int kPitch = kDim + 4;
   auto* max = reinterpret_cast<float*>(room);  // [warp][row]
   float* sum = max + kBlockWarps * kDecodeRows;
-  float* values = sum + kBlockWarps * kDecodeRows;  // [row][kPitch]
+  // [2][row][kPitch], the second for the odd warps.
+  float* values = sum + kBlockWarps * kDecodeRows;
+  constexpr int kRoom = kDecodeRows * kPitch;
   ptx::SyncBlock();
   const float sums[2] = {softmax_[0].Total(), softmax_[1].Total()};
   QUIRE_UNROLL
@@ -256,15 +270,22 @@ QUIRE_DEVICE void DecodeWarp<Element, kDim>::Join(int warp, char* room, RowSlice
     for (int w = 1; w < kBlockWarps; ++w) all = ptx::Max(all, max[w * kDecodeRows + row]);
     factors[half] = ptx::Exp2(softmax_[half].max - ReferenceOf(all));
   }
-  for (int w = 0; w < kBlockWarps; ++w) {  // one after the other: always the same order
-    if (w == warp) {
+  // Warps 0 and 1 write, then 2 and 3 add: always the same order.
+  for (int turn = 0; turn < 2; ++turn) {
+    if (turn == warp / 2) {
       QUIRE_UNROLL
       for (int n = 0; n < kDim / 8; ++n) {
         QUIRE_UNROLL
-        for (int e = 0; e < 4; ++e) {
-          float* at = values + (lane_ / 4 + e / 2 * 8) * kPitch + n * 8 + lane_ % 4 * 2 + e % 2;
-          const float scaled = sums_[n][e] * factors[e / 2];
-          *at = w == 0 ? scaled : *at + scaled;
+        for (int half = 0; half < 2; ++half) {
+          const int at = (lane_ / 4 + half * 8) * kPitch + n * 8 + lane_ % 4 * 2;
+          auto* pair = reinterpret_cast<FloatPair*>(values + warp % 2 * kRoom + at);
+          FloatPair scaled = {sums_[n][2 * half] * factors[half],
+                              sums_[n][2 * half + 1] * factors[half]};
+          if (turn == 1) {
+            const FloatPair before = *pair;
+            scaled = {before.x + scaled.x, before.y + scaled.y};
+          }
+          *pair = scaled;
         }
       }
     }
@@ -280,7 +301,11 @@ QUIRE_DEVICE void DecodeWarp<Element, kDim>::Join(int warp, char* room, RowSlice
     const float factor = ptx::Exp2(max[w * kDecodeRows + row] - ReferenceOf(joined->max));
     joined->sum = ptx::Fma(sum[w * kDecodeRows + row], factor, joined->sum);
   }
+  RowSlice<kDim> odd;
   joined->Read(values + row * kPitch);
+  odd.Read(values + kRoom + row * kPitch);
+  QUIRE_UNROLL
+  for (int i = 0; i < RowSlice<kDim>::kValues; ++i) joined->values[i] += odd.values[i];
   ptx::SyncBlock();  // the room is a stage again
 }
 

@@ -43,13 +43,14 @@ class PrefillSegment {
     ptx::SyncBlock();  // the item before has been read
     CopyQueries();
     finder_.Fetch(args_, tiles_.begin * kTileTokens + warp_ * kSliceTokens, lane_);
-    CopyTile(tiles_.begin, 0);
+    CopyTile(0);
+    Fetch(tiles_.begin + 1);
     int stage = 0;
     for (int32_t tile = tiles_.begin; tile < tiles_.end; ++tile) {
       ptx::WaitForGroups<0>();
       ptx::SyncBlock();  // all copies of the tile; and all have read the stage that is next filled
-      if (tile + 1 < tiles_.end) CopyTile(tile + 1, 1 - stage);
-      AddTile(tile * kTileTokens, stage * kShape.stage_bytes());
+      if (tile + 1 < tiles_.end) CopyTile(1 - stage);
+      AddTile(tile, stage * kShape.stage_bytes());
       stage = 1 - stage;
     }
     if (whole_) {
@@ -77,20 +78,25 @@ class PrefillSegment {
     }
   }
 
-  // The page ids of the tile were fetched before; those of the next one are fetched now.
-  QUIRE_DEVICE void CopyTile(int32_t tile, int stage) {
-    const int slice = warp_ * kSliceTokens;
-    const int rows = stage * kShape.stage_bytes() + slice * kShape.row_bytes();
-    if (finder_.keys().begin < finder_.keys().end) {  // K and V of no keys may be null pointers
-      CopySlice<kDim>(args_.kv, finder_.Offset(args_, lane_), rows, rows + kShape.matrix_bytes(),
-                      lane_);
-    }
-    ptx::CommitGroup();
-    if (tile + 1 < tiles_.end) finder_.Fetch(args_, (tile + 1) * kTileTokens + slice, lane_);
+  // Fetches the page ids of a tile, if there is one.
+  QUIRE_DEVICE void Fetch(int32_t tile) {
+    if (tile < tiles_.end) finder_.Fetch(args_, tile * kTileTokens + warp_ * kSliceTokens, lane_);
   }
 
-  QUIRE_DEVICE void AddTile(int32_t begin, int stage) {
-    if (!seen_by_any_.template Meets<kTileTokens>(begin)) return;
+  // Copies the tile fetched last.
+  QUIRE_DEVICE void CopyTile(int stage) const {
+    const int rows = stage * kShape.stage_bytes() + warp_ * kSliceTokens * kShape.row_bytes();
+    if (finder_.keys().begin < finder_.keys().end) {  // K and V of no keys may be null pointers
+      CopySlice<kDim>(args_, finder_, rows, rows + kShape.matrix_bytes(), lane_);
+    }
+    ptx::CommitGroup();
+  }
+
+  // The page ids of the tile after next are fetched where the scores have left the registers and
+  // the products with V still give the load time.
+  QUIRE_DEVICE void AddTile(int32_t tile, int stage) {
+    const int32_t begin = tile * kTileTokens;
+    if (!seen_by_any_.template Meets<kTileTokens>(begin)) return Fetch(tile + 2);
     float scores[kFragments][kTileTokens / 8][4] = {};
     Scores(stage, scores);
     const bool masked = !seen_by_all_.template Contains<kTileTokens>(begin);
@@ -109,6 +115,7 @@ class PrefillSegment {
         }
       }
     }
+    Fetch(tile + 2);
     AddValues(stage + kShape.matrix_bytes(), scores);
   }
 

@@ -5,6 +5,7 @@
 #ifndef QUIRE_KERNELS_CUDA_ATTENTION_ROWS_CUH_
 #define QUIRE_KERNELS_CUDA_ATTENTION_ROWS_CUH_
 
+#include <bit>
 #include <cstdint>
 
 #include "kernels/cuda/args.h"
@@ -14,7 +15,8 @@
 
 namespace quire::cuda {
 
-// A thread's part of one row: an eighth of its values, and the row's maximum and sum.
+// A thread's part of one row: an eighth of its values, and the row's maximum and sum. Runs of eight
+// values: the eight threads of a row then read and write 256 bytes at a time.
 template <int kDim>
 struct RowSlice {
   static constexpr int kThreadsOfRow = kBlockThreads / kDecodeRows;
@@ -25,12 +27,20 @@ struct RowSlice {
   float values[kValues];
 
   QUIRE_DEVICE static int row() { return ptx::ThreadIndex() / kThreadsOfRow; }
-  QUIRE_DEVICE static int first() { return ptx::ThreadIndex() % kThreadsOfRow * kValues; }
+  // Where this thread's first run of eight stands in the row; run r is kRun * r values on.
+  QUIRE_DEVICE static int first() { return ptx::ThreadIndex() % kThreadsOfRow * 8; }
+  static constexpr int kRun = 8 * kThreadsOfRow;
 
-  // Reads this thread's values of a row.
+  // Reads this thread's values of a row, 16-byte aligned.
   QUIRE_DEVICE void Read(const float* row_values) {
+    const float* from = row_values + first();
     QUIRE_UNROLL
-    for (int i = 0; i < kValues; ++i) values[i] = row_values[first() + i];
+    for (int i = 0; i < kValues; i += 4) {
+      const ptx::Vector16 four =
+          *reinterpret_cast<const ptx::Vector16*>(from + i / 8 * kRun + i % 8);
+      QUIRE_UNROLL
+      for (int j = 0; j < 4; ++j) values[i + j] = std::bit_cast<float>(four.words[j]);
+    }
   }
 
   // Adds a later part of the same row. A part that saw no key changes nothing, exactly.
@@ -51,12 +61,18 @@ struct RowSlice {
   QUIRE_DEVICE void Write(const AttentionArgs& args, int count, int64_t partial) const {
     if (row() >= count) return;
     const PartialRow to = PartialRowOf(args, partial, row());
-    if (first() == 0) {
+    const int begin = first();
+    if (begin == 0) {
       *to.max = max;
       *to.sum = sum;
     }
     QUIRE_UNROLL
-    for (int i = 0; i < kValues; ++i) to.values[first() + i] = values[i];
+    for (int i = 0; i < kValues; i += 4) {
+      ptx::Vector16 four;
+      QUIRE_UNROLL
+      for (int j = 0; j < 4; ++j) four.words[j] = std::bit_cast<uint32_t>(values[i + j]);
+      *reinterpret_cast<ptx::Vector16*>(to.values + begin + i / 8 * kRun + i % 8) = four;
+    }
   }
   QUIRE_DEVICE void Load(const AttentionArgs& args, int64_t partial, int first_row) {
     const PartialRow from = PartialRowOf(args, partial, first_row + row());
@@ -72,7 +88,8 @@ struct RowSlice {
     if (first_row + row() >= item.count) return;
     const int64_t index = item.IndexOf(args, first_row + row());
     const RowEnd end = EndRow(args, index, max, sum);
-    auto* output = static_cast<Element*>(args.output) + index * kDim + first();
+    const int begin = first();
+    auto* output = static_cast<Element*>(args.output) + index * kDim + begin;
     QUIRE_UNROLL
     for (int i = 0; i < kValues; i += 8) {
       ptx::Vector16 packed;
@@ -81,9 +98,9 @@ struct RowSlice {
         packed.words[j] = ptx::Pack(values[i + 2 * j] * end.factor,
                                     values[i + 2 * j + 1] * end.factor, Element());
       }
-      *reinterpret_cast<ptx::Vector16*>(output + i) = packed;
+      *reinterpret_cast<ptx::Vector16*>(output + i / 8 * kRun) = packed;
     }
-    if (args.lse != nullptr && first() == 0) args.lse[index] = end.lse;
+    if (args.lse != nullptr && begin == 0) args.lse[index] = end.lse;
   }
 };
 

@@ -103,16 +103,18 @@ class SliceFinder {
     id_ = ptx::LoadConstant(ids_ + page);
   }
 
-  // Bytes from the base of K or V to the token fetched last; -1 if it is not visible.
-  QUIRE_DEVICE int64_t Offset(const AttentionArgs& args, int lane) const {
-    if (slot_ < 0) return -1;
-    ptx::Check(id_ >= 0 && id_ < args.kv.page_count);
+  // Where the token fetched last lies in K or V; the base of K or V if it is not visible.
+  QUIRE_DEVICE int64_t Address(const AttentionArgs& args, int lane) const {
     const bool k = lane < kSliceTokens;
     const KvView& kv = args.kv;
-    return PageOffset(PageId{id_}, k ? kv.k_strides.page : kv.v_strides.page) +
+    const auto base = reinterpret_cast<int64_t>(k ? kv.k : kv.v);
+    if (slot_ < 0) return base;
+    ptx::Check(id_ >= 0 && id_ < args.kv.page_count);
+    return base + PageOffset(PageId{id_}, k ? kv.k_strides.page : kv.v_strides.page) +
            kv_head_ * (k ? kv.k_strides.head : kv.v_strides.head) +
            slot_ * (k ? kv.k_strides.token : kv.v_strides.token);
   }
+  QUIRE_DEVICE bool visible() const { return slot_ >= 0; }
 
  private:
   const int32_t* ids_ = nullptr;
@@ -122,25 +124,28 @@ class SliceFinder {
   int32_t id_ = 0;
 };
 
-// Copies a slice, K and V, to its rows of a stage. `offset` as SliceFinder gives it. Tokens that
-// are not visible become zeros: 0 * NaN would be NaN, so a weight of 0 is not enough for V.
+// Copies a slice, K and V, to its rows of a stage, as the finder gives it. Tokens that are not
+// visible become zeros: 0 * NaN would be NaN, so a weight of 0 is not enough for V.
 template <int kDim>
-QUIRE_DEVICE void CopySlice(const KvView& kv, int64_t offset, int k_rows, int v_rows, int lane) {
+QUIRE_DEVICE void CopySlice(const AttentionArgs& args, const SliceFinder& finder, int k_rows,
+                            int v_rows, int lane) {
   constexpr int kRowBytes = 2 * kDim;
   constexpr int kChunks = kDim / 8;
   constexpr int kRowsAtOnce = ptx::kWarpThreads / kChunks;
   const int chunk = lane % kChunks;
   const int first = Swizzled<kRowBytes>(lane / kChunks, chunk);
+  const int64_t address = finder.Address(args, lane);
+  // Bit i * kRowsAtOnce: whether the i-th row that this lane copies is visible.
+  const uint32_t visible = ptx::Ballot(finder.visible()) >> lane / kChunks;
   QUIRE_UNROLL
   for (int i = 0; i < kSliceTokens / kRowsAtOnce; ++i) {
     const int row = i * kRowsAtOnce + lane / kChunks;
-    const int64_t k = ptx::Shuffle(offset, row);
-    const int64_t v = ptx::Shuffle(offset, row + kSliceTokens);
+    const int64_t k = ptx::Shuffle(address, row) + chunk * 16;
+    const int64_t v = ptx::Shuffle(address, row + kSliceTokens) + chunk * 16;
     const int at = (first ^ ((i * kRowsAtOnce & 7) << 4)) + i * kRowsAtOnce * kRowBytes;
-    const auto* k_base = static_cast<const char*>(kv.k);
-    const auto* v_base = static_cast<const char*>(kv.v);
-    ptx::CopyAsync(ptx::Smem() + k_rows + at, k_base + (k < 0 ? 0 : k + chunk * 16), k >= 0);
-    ptx::CopyAsync(ptx::Smem() + v_rows + at, v_base + (v < 0 ? 0 : v + chunk * 16), v >= 0);
+    const bool copied = (visible & (1u << i * kRowsAtOnce)) != 0;
+    ptx::CopyAsync(ptx::Smem() + k_rows + at, reinterpret_cast<const void*>(k), copied);
+    ptx::CopyAsync(ptx::Smem() + v_rows + at, reinterpret_cast<const void*>(v), copied);
   }
 }
 

@@ -37,8 +37,13 @@ namespace ptx {
 
 inline constexpr int kWarpThreads = 32;
 
-// Who and where.
-QUIRE_DEVICE int ThreadIndex() { return static_cast<int>(threadIdx.x); }
+// Who and where. The thread's index is read anew at each call: what is derived from it would
+// otherwise be kept in registers through code that needs them all.
+QUIRE_DEVICE int ThreadIndex() {
+  int index;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
+  return index;
+}
 QUIRE_DEVICE int BlockIndex() { return static_cast<int>(blockIdx.x); }
 QUIRE_DEVICE int BlockCount() { return static_cast<int>(gridDim.x); }
 QUIRE_DEVICE int BlockThreads() { return static_cast<int>(blockDim.x); }
@@ -141,9 +146,11 @@ QUIRE_DEVICE void MultiplyAdd(float (&c)[4], const uint32_t (&a)[4], uint32_t b0
 // WaitForGroups; for others after a barrier that follows.
 QUIRE_DEVICE void CopyAsync(void* shared, const void* global, bool valid) {
   const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(address), "l"(global),
-               "r"(valid ? 16 : 0)
-               : "memory");
+  asm volatile(
+      "{\n\t.reg .pred ignore;\n\tsetp.eq.s32 ignore, %2, 0;\n\t"
+      "cp.async.cg.shared.global.L2::128B [%0], [%1], 16, ignore;\n\t}" ::"r"(address),
+      "l"(global), "r"(static_cast<int>(valid))
+      : "memory");
 }
 // Closes the group of this thread's copies since the last close (it may be empty).
 QUIRE_DEVICE void CommitGroup() { asm volatile("cp.async.commit_group;" ::: "memory"); }

@@ -31,6 +31,26 @@ struct Memory {
   std::vector<quire::KvView> kv;
 };
 
+// The GPU's part of a step that needs no GPU.
+struct GpuMemory {
+  int64_t schedule_bytes;
+  int64_t workspace_bytes;
+};
+
+void SizeGpuMemory(quire::AttentionParams attention, int32_t max_queries,
+                   const quire::cuda::Gpu& gpu, GpuMemory* memory) {
+  attention.max_queries = max_queries;  // 1 if you only decode; the largest chunk otherwise
+  memory->schedule_bytes = quire::cuda::ScheduleBytes(gpu);  // gpu: from quire::cuda::DescribeGpu
+  memory->workspace_bytes = quire::cuda::WorkspaceBytes(attention, gpu);
+}
+
+absl::Status ScheduleOnGpu(const quire::AttentionParams& attention, const quire::cuda::Gpu& gpu,
+                           void* staging) {
+  quire::LaunchError error = quire::cuda::BuildSchedule(attention, gpu, staging);
+  if (error != quire::LaunchError::kOk) return absl::InvalidArgumentError(quire::Describe(error));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Memory> SetUpMemory() {
   quire::KvLayout layout;
   layout.layers = 2;
@@ -221,6 +241,36 @@ struct Stream {
 void Preempt(Stream victim, std::deque<Stream>& waiting) {
   victim.sequence = quire::Sequence();  // gives its pages back; full ones stay cached
   waiting.push_front(std::move(victim));
+}
+
+TEST(LinkingDocTest, AScheduleForAGpu) {
+  const quire::cuda::Gpu gpu = {.multiprocessors = 132,
+                                .shared_bytes = 227 * 1024,
+                                .shared_bytes_multiprocessor = 228 * 1024};
+  const int32_t lengths[] = {100, 17};
+  const int32_t query_begin[] = {0, 1, 2};
+  quire::AttentionParams attention = {};
+  attention.table.lengths = lengths;
+  attention.table.batch = 2;
+  attention.table.tokens_per_page = 16;
+  attention.query_begin = query_begin;
+  attention.dtype = quire::DType::kBFloat16;
+  attention.query_heads = 32;
+  attention.kv_heads = 8;
+  attention.head_dim = 128;
+  attention.causal = true;
+  GpuMemory memory;
+  SizeGpuMemory(attention, 1, gpu, &memory);
+  ASSERT_GT(memory.schedule_bytes, 0);
+  EXPECT_GT(memory.workspace_bytes, 0);
+  struct alignas(64) Line {
+    char bytes[64];
+  };
+  std::vector<Line> staging(static_cast<size_t>(memory.schedule_bytes) / sizeof(Line));
+  EXPECT_TRUE(ScheduleOnGpu(attention, gpu, staging.data()).ok());
+  const int32_t too_many[] = {0, 2, 3};
+  attention.query_begin = too_many;
+  EXPECT_FALSE(ScheduleOnGpu(attention, gpu, staging.data()).ok());
 }
 
 TEST(LinkingDocTest, TheStepsWork) {

@@ -14,6 +14,7 @@
 
 #include "cuda_runtime_api.h"
 #include "quire/attention.h"
+#include "tests/support/attention_kernels.h"
 #include "tests/support/attention_memory.h"
 
 namespace quire::testing {
@@ -38,16 +39,6 @@ inline cuda::Gpu ThisGpu() {
   return gpu;
 }
 
-// The most query tokens that a row has.
-inline int32_t MostQueries(const AttentionParams& params) {
-  int32_t most = 0;
-  const int32_t batch = params.query_begin == nullptr ? 0 : params.table.batch;
-  for (int32_t row = 0; row < batch; ++row) {
-    most = std::max(most, params.query_begin[row + 1] - params.query_begin[row]);
-  }
-  return most;
-}
-
 // The three moves of cuda::Attention. `plain`: with cuda::AttentionPlain.
 inline LaunchError LaunchOnGpu(AttentionParams params, bool plain) {
   const cuda::Gpu gpu = ThisGpu();
@@ -67,28 +58,18 @@ inline LaunchError LaunchOnGpu(AttentionParams params, bool plain) {
   return Finished(plain ? cuda::AttentionPlain(params, nullptr) : cuda::Attention(params, nullptr));
 }
 
-// The tensor-core kernels of one head_dim.
 template <int kDim, ScheduleMode kScheduleMode>
-struct GpuTensorKernel {
+struct GpuTensorKernel : TensorCoreKernel<kDim> {
   static constexpr ScheduleMode kMode = kScheduleMode;
-  static constexpr DType kTypes[] = {DType::kBFloat16, DType::kFloat16};
   static constexpr bool kSlow = false;
-  static std::vector<int32_t> HeadDims() { return {kDim}; }
-  static int32_t Fit(int32_t /*head_dim*/) { return kDim; }
-  static int64_t WorkspaceBytes(AttentionParams params) {
-    params.max_queries = int32_t{1} << 20;  // Attend has not looked: the largest there is
-    return cuda::WorkspaceBytes(params, ThisGpu());
+  static int64_t WorkspaceBytes(const AttentionParams& params) {
+    return TensorCoreKernel<kDim>::WorkspaceOn(ThisGpu(), params);
   }
   static LaunchError Launch(const AttentionParams& params) { return LaunchOnGpu(params, false); }
 };
 
-struct GpuPlainKernel {
-  static constexpr ScheduleMode kMode = ScheduleMode::kBatchInvariant;
-  static constexpr DType kTypes[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16};
+struct GpuPlainKernel : PlainCudaKernel {
   static constexpr bool kSlow = false;
-  static std::vector<int32_t> HeadDims() { return {8, 24, 64, 80, 128, 200, 256}; }
-  static int32_t Fit(int32_t head_dim) { return head_dim; }
-  static int64_t WorkspaceBytes(const AttentionParams& /*params*/) { return 0; }
   static LaunchError Launch(const AttentionParams& params) { return LaunchOnGpu(params, true); }
 };
 

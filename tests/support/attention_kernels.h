@@ -50,6 +50,38 @@ struct BalancedKernel : CpuKernel {
   static LaunchError Launch(const AttentionParams& params) { return cpu::Attention(params); }
 };
 
+// What the twin's and a GPU's kernels have in common: the tensor-core kernels of one head_dim, and
+// the plain one.
+template <int kDim>
+struct TensorCoreKernel {
+  static constexpr DType kTypes[] = {DType::kBFloat16, DType::kFloat16};
+  static std::vector<int32_t> HeadDims() { return {kDim}; }
+  static int32_t Fit(int32_t /*head_dim*/) { return kDim; }
+  // For Attend, which has not looked for the longest row: as large as it can be.
+  static int64_t WorkspaceOn(const cuda::Gpu& gpu, AttentionParams params) {
+    params.max_queries = int32_t{1} << 20;
+    return cuda::WorkspaceBytes(params, gpu);
+  }
+};
+
+struct PlainCudaKernel {
+  static constexpr ScheduleMode kMode = ScheduleMode::kBatchInvariant;
+  static constexpr DType kTypes[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16};
+  static std::vector<int32_t> HeadDims() { return {8, 24, 64, 80, 128, 200, 256}; }
+  static int32_t Fit(int32_t head_dim) { return head_dim; }
+  static int64_t WorkspaceBytes(const AttentionParams& /*params*/) { return 0; }
+};
+
+// The most query tokens that a row has.
+inline int32_t MostQueries(const AttentionParams& params) {
+  int32_t most = 0;
+  const int32_t batch = params.query_begin == nullptr ? 0 : params.table.batch;
+  for (int32_t row = 0; row < batch; ++row) {
+    most = std::max(most, params.query_begin[row + 1] - params.query_begin[row]);
+  }
+  return most;
+}
+
 // The shape with a head_dim and element type that the kernel has.
 template <typename Kernel>
 CaseShape Fitted(CaseShape shape) {

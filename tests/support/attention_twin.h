@@ -18,6 +18,7 @@
 #include "kernels/cuda/ptx.cuh"
 #include "kernels/cuda/tile.h"
 #include "quire/attention.h"
+#include "tests/support/attention_kernels.h"
 #include "tests/support/attention_memory.h"
 #include "tests/support/twin/twin.h"
 
@@ -84,11 +85,7 @@ void RunKernels(const AttentionParams& params, cuda::AttentionKind kind,
 // What cuda::BuildSchedule and cuda::Attention (kDim 0: AttentionPlain) do on a GPU.
 template <int kDim>
 LaunchError LaunchOnTwin(AttentionParams params, const cuda::Gpu& gpu) {
-  const int32_t batch = params.query_begin == nullptr ? 0 : params.table.batch;
-  for (int32_t row = 0; row < batch; ++row) {
-    params.max_queries =
-        std::max(params.max_queries, params.query_begin[row + 1] - params.query_begin[row]);
-  }
+  params.max_queries = std::max(params.max_queries, MostQueries(params));
   const TwinSchedule schedule(gpu);
   const LaunchError built = cuda::BuildSchedule(params, gpu, schedule.data());
   if (built != LaunchError::kOk) return built;
@@ -112,30 +109,20 @@ inline int32_t MultiprocessorsFor(const AttentionParams& params) {
   return params.threads == nullptr ? 3 : params.threads->workers;
 }
 
-// The tensor-core kernels of one head_dim.
 template <int kDim, ScheduleMode kScheduleMode>
-struct TwinTensorKernel {
+struct TwinTensorKernel : TensorCoreKernel<kDim> {
   static constexpr ScheduleMode kMode = kScheduleMode;
-  static constexpr DType kTypes[] = {DType::kBFloat16, DType::kFloat16};
   static constexpr bool kSlow = true;
-  static std::vector<int32_t> HeadDims() { return {kDim}; }
-  static int32_t Fit(int32_t /*head_dim*/) { return kDim; }
-  static int64_t WorkspaceBytes(AttentionParams params) {
-    params.max_queries = int32_t{1} << 20;  // Attend has not looked: the largest there is
-    return cuda::WorkspaceBytes(params, TwinGpu(MultiprocessorsFor(params)));
+  static int64_t WorkspaceBytes(const AttentionParams& params) {
+    return TensorCoreKernel<kDim>::WorkspaceOn(TwinGpu(MultiprocessorsFor(params)), params);
   }
   static LaunchError Launch(const AttentionParams& params) {
     return LaunchOnTwin<kDim>(params, TwinGpu(MultiprocessorsFor(params)));
   }
 };
 
-struct TwinPlainKernel {
-  static constexpr ScheduleMode kMode = ScheduleMode::kBatchInvariant;
-  static constexpr DType kTypes[] = {DType::kFloat32, DType::kFloat16, DType::kBFloat16};
+struct TwinPlainKernel : PlainCudaKernel {
   static constexpr bool kSlow = true;
-  static std::vector<int32_t> HeadDims() { return {8, 24, 64, 80, 128, 200, 256}; }
-  static int32_t Fit(int32_t head_dim) { return head_dim; }
-  static int64_t WorkspaceBytes(const AttentionParams& /*params*/) { return 0; }
   static LaunchError Launch(const AttentionParams& params) {
     return LaunchOnTwin<0>(params, TwinGpu(MultiprocessorsFor(params)));
   }

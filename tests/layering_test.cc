@@ -169,8 +169,8 @@ std::string BreachInKernels(const Include& include) {
   return "is a kernel: only attention.h, page_table.h, types.h and kernels/";
 }
 
-// bench/engine proves that Quire can be linked: it sees what a user sees. bench/micro measures
-// private parts too.
+// bench/engine proves that Quire can be linked: it sees what a user sees, and so does bench/gpu.
+// bench/micro measures private parts too.
 std::string BreachInBench(const std::string& path, const Include& include) {
   if (!include.quoted) return "";
   if (StartsWith(include.path, "tests/")) return "is not a test: nothing of tests/";
@@ -411,6 +411,7 @@ TEST(LayeringRulesTest, CatchPlantedIncludes) {
   EXPECT_EQ(breaches("kernels/cpu/attention.cc", "\"lib/check.h\""), 1u);
   EXPECT_EQ(breaches("kernels/cuda/decode.cu", "\"quire/device.h\""), 1u);
   EXPECT_EQ(breaches("bench/engine/model.cc", "\"lib/check.h\""), 1u);
+  EXPECT_EQ(breaches("bench/gpu/decode.cc", "\"kernels/cuda/prepare.h\""), 1u);
   EXPECT_EQ(breaches("bench/micro/main.cc", "\"tests/support/model.h\""), 1u);
   // Spelled otherwise.
   EXPECT_EQ(breaches("lib/reclaimer.cc", "<chrono> // why not"), 1u);

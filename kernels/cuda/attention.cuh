@@ -68,10 +68,11 @@ MergePartialsKernel(QUIRE_PARAMETER(AttentionArgs) args) {
   for (int row = 0; row < item.count; row += kDecodeRows) {
     if (row + RowSlice<kDim>::row() >= item.count) continue;
     RowSlice<kDim> total;
-    total.Load(args, range.first, row);
+    total.Load(args, item.count, range.first, row);
+    QUIRE_UNROLL_BY(4)  // the loads of four parts under way at once
     for (int i = 1; i < range.count; ++i) {
       RowSlice<kDim> part;
-      part.Load(args, range.first + i, row);
+      part.Load(args, item.count, range.first + i, row);
       total.Add(part);
     }
     total.template Finish<Element>(args, item, row);

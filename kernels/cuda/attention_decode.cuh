@@ -376,8 +376,8 @@ class DecodeRun {
     const int64_t own = ptx::BlockIndex();
     if (!first) {
       RowSlice<kDim> total;
-      total.Load(args_, own, 0);
-      ptx::SyncWarp();  // eight threads read the maximum and sum that one of them writes next
+      total.Load(args_, item.count, own);
+      ptx::SyncBlock();  // all have read what one of them writes next
       total.Add(*part);
       *part = total;
     }

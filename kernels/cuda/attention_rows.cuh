@@ -57,7 +57,8 @@ struct RowSlice {
     }
   }
 
-  // To and from row `first_row` + row() of partial result `partial`, if it is one of `count` rows.
+  // To row row(), and from row `first_row` + row(), of partial result `partial`. A row past the
+  // last of `count` is not written, and reads as the last.
   QUIRE_DEVICE void Write(const AttentionArgs& args, int count, int64_t partial) const {
     if (row() >= count) return;
     const PartialRow to = PartialRowOf(args, partial, row());
@@ -74,8 +75,8 @@ struct RowSlice {
       *reinterpret_cast<ptx::Vector16*>(to.values + begin + i / 8 * kRun + i % 8) = four;
     }
   }
-  QUIRE_DEVICE void Load(const AttentionArgs& args, int64_t partial, int first_row) {
-    const PartialRow from = PartialRowOf(args, partial, first_row + row());
+  QUIRE_DEVICE void Load(const AttentionArgs& args, int count, int64_t partial, int first_row = 0) {
+    const PartialRow from = PartialRowOf(args, partial, MinOf(first_row + row(), count - 1));
     max = *from.max;
     sum = *from.sum;
     Read(from.values);

@@ -5,20 +5,12 @@
 #include <cstdint>
 
 #include "kernels/cuda/args.h"
-#include "kernels/cuda/attention_launch.cuh"
-#include "kernels/cuda/attention_plain.cuh"
+#include "kernels/cuda/attention_launch.h"
 #include "kernels/cuda/prepare.h"
-#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/ptx.cuh"  // Half, BFloat16
 #include "quire/attention.h"
 
 namespace quire::cuda {
-
-extern template struct TensorKernels<BFloat16, 64>;
-extern template struct TensorKernels<BFloat16, 128>;
-extern template struct TensorKernels<BFloat16, 256>;
-extern template struct TensorKernels<Half, 64>;
-extern template struct TensorKernels<Half, 128>;
-extern template struct TensorKernels<Half, 256>;
 
 namespace {
 
@@ -34,26 +26,18 @@ cudaError_t LaunchTensor(const AttentionArgs& args, int32_t workers, cudaStream_
   }
 }
 
-template <class Element>
-cudaError_t LaunchPlain(const AttentionArgs& args, int32_t workers, cudaStream_t stream) {
-  void* parameters[] = {const_cast<AttentionArgs*>(&args)};
-  return cudaLaunchKernel(reinterpret_cast<const void*>(AttentionPlainKernel<Element>),
-                          dim3(static_cast<unsigned>(workers)), dim3(kBlockThreads), parameters,
-                          kPlainSharedBytes, stream);
-}
-
 cudaError_t Launch(const AttentionParams& params, AttentionKind kind, const AttentionArgs& args,
                    int32_t workers, cudaStream_t stream) {
   const bool tensor = kind == AttentionKind::kTensor;
   switch (params.dtype) {
     case DType::kFloat32:
-      return LaunchPlain<float>(args, workers, stream);
+      return PlainKernels<float>::Launch(args, workers, stream);
     case DType::kFloat16:
       return tensor ? LaunchTensor<Half>(args, workers, stream)
-                    : LaunchPlain<Half>(args, workers, stream);
+                    : PlainKernels<Half>::Launch(args, workers, stream);
     default:
       return tensor ? LaunchTensor<BFloat16>(args, workers, stream)
-                    : LaunchPlain<BFloat16>(args, workers, stream);
+                    : PlainKernels<BFloat16>::Launch(args, workers, stream);
   }
 }
 

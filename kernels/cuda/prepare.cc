@@ -23,8 +23,9 @@ constexpr float kLog2E = 1.4426950408889634f;
 // not by measurement. A worker is worth starting for two tiles.
 constexpr TileCosts kCosts = {.read = 12, .rows = 16, .least = 26};
 
-// Parts of a row in kBatchInvariant, at most: bounds the workspace.
-constexpr int32_t kMaxSplits = 16;
+// Parts of a row in kBatchInvariant, at most: bounds the workspace. With fewer, one long row of a
+// model with few KV heads would leave most of the GPU idle.
+constexpr int32_t kMaxSplits = 32;
 
 // Shared memory that the driver keeps for itself in each resident block.
 constexpr int32_t kReservedBytes = 1024;
@@ -36,12 +37,13 @@ bool HasTensorKernel(const AttentionParams& params) {
 }
 
 // Query rows of the largest item that is split: of a decode tile, unless some row may have more and
-// the mode splits those too.
+// the mode splits those too. Even, so that a partial result is a multiple of 16 bytes.
 int32_t PartialRowsOf(const AttentionParams& params) {
-  if (params.mode == ScheduleMode::kBatchInvariant) return kDecodeRows;
   const int64_t rows =
       int64_t{std::max(params.max_queries, 1)} * (params.query_heads / params.kv_heads);
-  return rows <= kDecodeRows ? kDecodeRows : TileShape{params.head_dim}.prefill_rows();
+  if (rows <= kDecodeRows) return static_cast<int32_t>((rows + 1) / 2 * 2);
+  if (params.mode == ScheduleMode::kBatchInvariant) return kDecodeRows;
+  return TileShape{params.head_dim}.prefill_rows();
 }
 
 bool CountsAreGood(const AttentionParams& params) {
@@ -131,8 +133,8 @@ int64_t WorkspaceBytes(const AttentionParams& params, const Gpu& gpu) {
   // A worker has a place of its own, and writes the splits that end its first item and the one that
   // begins its last item.
   const int64_t each = params.mode == ScheduleMode::kBalanced ? 3 : 1 + kMaxSplits;
-  return each * workers * PartialFloats(PartialRowsOf(params), params.head_dim) *
-         int64_t{sizeof(float)};
+  const int64_t floats = each * workers * PartialFloats(PartialRowsOf(params), params.head_dim);
+  return (floats * int64_t{sizeof(float)} + 63) / 64 * 64;
 }
 
 LaunchError BuildSchedule(const AttentionParams& params, const Gpu& gpu, void* schedule) {

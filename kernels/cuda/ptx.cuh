@@ -22,6 +22,8 @@
 // A kernel's parameter that is read where it lies, not copied into registers or the stack.
 #define QUIRE_PARAMETER(type) const __grid_constant__ type
 #define QUIRE_UNROLL _Pragma("unroll")
+#define QUIRE_UNROLL_BY(times) _Pragma(QUIRE_TEXT(unroll times))
+#define QUIRE_TEXT(words) #words
 
 namespace quire {
 

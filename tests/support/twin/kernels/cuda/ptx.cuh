@@ -19,6 +19,7 @@
 #define QUIRE_KERNEL(threads, blocks) void
 #define QUIRE_PARAMETER(type) const type
 #define QUIRE_UNROLL
+#define QUIRE_UNROLL_BY(times)
 
 namespace quire {
 

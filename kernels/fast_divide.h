@@ -19,11 +19,10 @@ class FastDivider {
   explicit constexpr FastDivider(int32_t divisor)
       : divisor_(divisor),
         shift_(divisor == 1 ? 0 : std::bit_width(static_cast<uint32_t>(divisor - 1)) - 1),
-        multiplier_(divisor == 1
-                        ? 0
-                        : static_cast<uint32_t>(((uint64_t{1} << (32 + shift_)) +
-                                                 static_cast<uint32_t>(divisor) - 1) /
-                                                static_cast<uint32_t>(divisor))) {}
+        multiplier_(divisor == 1 ? 0
+                                 : static_cast<uint32_t>(((uint64_t{1} << (32 + shift_)) +
+                                                          static_cast<uint32_t>(divisor) - 1) /
+                                                         static_cast<uint32_t>(divisor))) {}
 
   // value / divisor. REQUIRES value >= 0. constexpr, so that device code may call it.
   constexpr int32_t Divide(int32_t value) const {

@@ -190,9 +190,13 @@ constexpr int32_t SplitTilesOf(const Schedule& schedule, int32_t row, int32_t qu
   const WorkShape& shape = schedule.shape;
   if (schedule.split_tiles == 0 || shape.max_splits == 0) return schedule.split_tiles;
   if (QueriesOfItem(shape, row, query_tile) * shape.group > shape.split_rows) return kWholeItem;
-  const int64_t tiles = (int64_t{shape.lengths[row]} + kTileTokens - 1) / kTileTokens;
+  // Of a row with a window only what is seen is cut; it may begin anywhere, so it touches one split
+  // more than its length says.
+  const KeyRange keys = KeysOfRow(shape, row);
+  const int64_t tiles = (keys.end - keys.begin + kTileTokens - 1) / kTileTokens;
+  const int32_t parts = keys.begin == 0 ? shape.max_splits : shape.max_splits - 1;
   return MaxOf(schedule.split_tiles,
-               static_cast<int32_t>((tiles + shape.max_splits - 1) / shape.max_splits));
+               static_cast<int32_t>((tiles + parts - 1) / parts) + (keys.begin == 0 ? 0 : 1));
 }
 
 constexpr int64_t SplitsIn(TileRange tiles, int32_t split_tiles) {

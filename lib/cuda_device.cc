@@ -62,6 +62,14 @@ class CudaRuntime : public GpuRuntime {
  public:
   GpuError CountGpus(int* count) override { return Told(cudaGetDeviceCount(count)); }
 
+  GpuError CheckGpu(int gpu) override {
+    int major = 0;
+    const GpuError error =
+        Told(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, gpu));
+    if (error != nullptr || major >= 8) return error;
+    return "its compute capability is below 8.0, for which there are no kernels";
+  }
+
   GpuError CanReach(int gpu, const void* memory, bool* can) override {
     cudaPointerAttributes attributes = {};
     int pageable = 0;
@@ -101,8 +109,13 @@ class CudaRuntime : public GpuRuntime {
   }
 
   GpuError Upload(int gpu, const void* from, int64_t bytes, void* to) override {
-    return OnGpu(gpu).Do(
-        [&] { return cudaMemcpy(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice); });
+    return OnGpu(gpu).Do([&] {
+      const cudaError_t error =
+          cudaMemcpy(to, from, static_cast<size_t>(bytes), cudaMemcpyHostToDevice);
+      // From pageable memory that call returns when the bytes are staged; another stream, not
+      // ordered behind it, must find them there.
+      return error == cudaSuccess ? cudaStreamSynchronize(nullptr) : error;
+    });
   }
 
   GpuError CopyPages(int gpu, const CopyPagesParams& params, void* stream) override {

@@ -181,6 +181,10 @@ absl::Status CheckOrdinal(int ordinal, GpuRuntime& runtime) {
         absl::StrCat("no GPU ", ordinal, ": this process sees ", count,
                      " GPUs, numbered from 0; look at CUDA_VISIBLE_DEVICES"));
   }
+  if (const GpuError error = runtime.CheckGpu(ordinal); error != nullptr) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("GPU ", ordinal, ": ", error, "; take another one, or use NewCpuDevice"));
+  }
   return absl::OkStatus();
 }
 

@@ -21,6 +21,9 @@ class GpuRuntime {
 
   virtual GpuError CountGpus(int* count) = 0;
 
+  // Whether this build has kernels for the GPU.
+  virtual GpuError CheckGpu(int gpu) = 0;
+
   // Whether kernels on the GPU may read and write there.
   virtual GpuError CanReach(int gpu, const void* memory, bool* can) = 0;
 

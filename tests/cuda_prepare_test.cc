@@ -343,6 +343,7 @@ class ScheduledBatch {
   int64_t tiles_ = 0;
 };
 
+// Bugs elsewhere (docs/testing.md): 17, 22.
 TEST(BuildScheduleTest, EveryTileOnceAndEveryCutItemMergedOnce) {
   for (const ScheduleMode mode : {ScheduleMode::kBatchInvariant, ScheduleMode::kBalanced}) {
     for (uint32_t seed = 0; seed < 300; ++seed) {

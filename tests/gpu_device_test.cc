@@ -71,6 +71,13 @@ TEST(GpuDeviceTest, WithoutADriverSaysWhatToDo) {
                    {gpu.driver_error, "install", "NewCpuDevice"}));
 }
 
+TEST(GpuDeviceTest, AGpuWithoutKernelsIsRefused) {
+  FakeGpu gpu;
+  gpu.gpu_error = "too old";
+  EXPECT_TRUE(Says(NewGpuDevice(TwoGroups(), 0, gpu).status(),
+                   absl::StatusCode::kFailedPrecondition, {"GPU 0", "too old", "NewCpuDevice"}));
+}
+
 TEST(GpuDeviceTest, WithoutThatGpuSaysHowManyThereAre) {
   FakeGpu gpu(2);
   for (const int ordinal : {-1, 2, INT32_MAX}) {

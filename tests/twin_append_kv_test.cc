@@ -30,6 +30,7 @@ void ExpectRejected(AppendStep& step, const std::vector<size_t>& tokens) {
   EXPECT_EQ(rejected, 40 + static_cast<int32_t>(tokens.size()));
 }
 
+// Bugs elsewhere (docs/testing.md): 29.
 TEST(TwinAppendKvTest, RejectsSlotsOutsideThePool) {
   for (const int32_t heads_bytes : {0, 48}) {
     AppendStep step(DType::kFloat32, 16, 9, heads_bytes);

@@ -20,26 +20,27 @@
 namespace quire::testing {
 namespace {
 
-constexpr int32_t kHeadDim = 64;
 constexpr int32_t kMaxLength = 1300;
 constexpr int32_t kMaxBatch = 6;
 constexpr int32_t kMaxQueries = 40;
 
-CaseShape ShapeOf(std::vector<CaseRow> rows) {
+// 64: tensor cores. 32: the plain kernel.
+CaseShape ShapeOf(std::vector<CaseRow> rows, int32_t head_dim) {
   return {.rows = std::move(rows),
           .dtype = DType::kBFloat16,
           .kv_heads = 2,
           .group = 4,
-          .head_dim = kHeadDim};
+          .head_dim = head_dim};
 }
 
 // The captured launch: pools and page tables of six rows of the greatest length, and room for six
 // rows of queries. Everything that a step uploads begins as garbage.
+template <int kHeadDim>
 class Captured {
  public:
   explicit Captured(ScheduleMode mode)
       : gpu_(TwinGpu(2)),
-        pool_(ShapeOf(std::vector<CaseRow>(kMaxBatch, {kMaxLength, kMaxQueries}))),
+        pool_(ShapeOf(std::vector<CaseRow>(kMaxBatch, {kMaxLength, kMaxQueries}), kHeadDim)),
         schedule_(gpu_),
         lengths_(std::vector<int32_t>(kMaxBatch, kPoisonPage)),
         query_begin_(std::vector<int32_t>(kMaxBatch + 1, kPoisonPage)),
@@ -59,8 +60,7 @@ class Captured {
     params.workspace = workspace_.data();
     params.workspace_bytes = static_cast<int64_t>(poison.size());
     params_ = params;
-    EXPECT_EQ(cuda::PrepareAttention(params, gpu_, cuda::AttentionKind::kTensor, &captured_),
-              LaunchError::kOk);
+    EXPECT_EQ(cuda::PrepareAttention(params, gpu_, kKind, &captured_), LaunchError::kOk);
   }
 
   // Uploads a step and runs the captured launch. Row i of the step continues row i of the pool.
@@ -79,8 +79,7 @@ class Captured {
     std::memcpy(queries_.data(), from.query,
                 static_cast<size_t>(step.query_tokens() * kTokenBytes));
     std::fill_n(output_.data(), output_.size(), '\xff');
-    RunKernels<kHeadDim>(params_, cuda::AttentionKind::kTensor, captured_,
-                         cuda::WorkersOf(params_, gpu_));
+    RunKernels<kHeadDim>(params_, kKind, captured_, cuda::WorkersOf(params_, gpu_));
   }
 
   // Against the same step launched for itself, bit by bit; and nothing written past its queries.
@@ -100,6 +99,8 @@ class Captured {
   }
 
  private:
+  static constexpr cuda::AttentionKind kKind =
+      kHeadDim == 64 ? cuda::AttentionKind::kTensor : cuda::AttentionKind::kPlain;
   static constexpr int64_t kTokenBytes = 2 * 4 * kHeadDim * 2;
 
   struct Buffer {
@@ -122,8 +123,9 @@ class Captured {
   cuda::AttentionArgs captured_;
 };
 
+template <int kHeadDim>
 void ReplayAll(ScheduleMode mode) {
-  Captured captured(mode);
+  Captured<kHeadDim> captured(mode);
   const std::vector<std::vector<CaseRow>> steps = {
       {{1300}, {1}, {64}, {700}, {65}, {513}},  // decode, full batch
       {{1}},                                    // one short row: most blocks have no work
@@ -136,17 +138,23 @@ void ReplayAll(ScheduleMode mode) {
   };
   for (size_t i = 0; i < steps.size(); ++i) {
     SCOPED_TRACE(::testing::Message() << "step " << i);
-    AttentionCase step(ShapeOf(steps[i]));
+    AttentionCase step(ShapeOf(steps[i], kHeadDim));
     captured.Replay(step);
     captured.ExpectSame(step);
   }
 }
 
 TEST(TwinReplayTest, OtherStepsOverACapturedLaunchBatchInvariant) {
-  ReplayAll(ScheduleMode::kBatchInvariant);
+  ReplayAll<64>(ScheduleMode::kBatchInvariant);
 }
 
-TEST(TwinReplayTest, OtherStepsOverACapturedLaunchBalanced) { ReplayAll(ScheduleMode::kBalanced); }
+TEST(TwinReplayTest, OtherStepsOverACapturedLaunchBalanced) {
+  ReplayAll<64>(ScheduleMode::kBalanced);
+}
+
+TEST(TwinReplayTest, OtherStepsOverACapturedLaunchOfThePlainKernel) {
+  ReplayAll<32>(ScheduleMode::kBatchInvariant);
+}
 
 }  // namespace
 }  // namespace quire::testing

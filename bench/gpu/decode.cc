@@ -28,6 +28,9 @@ std::vector<BatchShape> Shapes() {
                                     DecodeShape("256 x 8k", 256, 8192),
                                     DecodeShape("1 x 128k + 63 x 1k", 64, 1024)};
   shapes.back().lengths[0] = 131072;
+  // Speculation: at head ratio 8 more than a decode tile's 16 query rows.
+  shapes.push_back(DecodeShape("1 x 32k, 4 tokens", 1, 32768));
+  shapes.back().queries[0] = 4;
   return shapes;
 }
 
@@ -98,7 +101,8 @@ class Decode {
   void AddRow(const BatchShape& shape, int32_t group, int32_t tokens_per_page, const Timing& timing,
               double slower, double plan_us) {
     const bool even = shape.longest() == shape.lengths.back();
-    const PeerCase peer = {static_cast<int32_t>(shape.lengths.size()), shape.longest(), 1, group};
+    const PeerCase peer = {static_cast<int32_t>(shape.lengths.size()), shape.longest(),
+                           shape.queries[0], group};
     const std::string pages =
         tokens_per_page == 0 ? (even ? "contiguous" : "1024") : std::to_string(tokens_per_page);
     report_.Add({shape.name + ", ratio " + std::to_string(group) + ", " + pages,
@@ -115,7 +119,7 @@ class Decode {
     const double per_cent = PerCent(shape, timing.median_us);
     if (shape.kv_bytes() >= kLarge) worst_.large = std::min(worst_.large, per_cent);
     if (shape.kv_bytes() >= kMedium) worst_.pages_of_16 = std::max(worst_.pages_of_16, slower);
-    if (shape.lengths.size() > 1) return;
+    if (shape.query_tokens() > 1) return;
     if (shape.longest() == 32768) worst_.one_32k = std::min(worst_.one_32k, per_cent);
     if (shape.longest() == 1024) worst_.one_1k = std::max(worst_.one_1k, timing.median_us);
   }

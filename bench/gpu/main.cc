@@ -164,13 +164,20 @@ int Run(const Options& options) {
   const auto wanted = [&](const char* section) {
     return options.only.empty() || options.only == section;
   };
-  if (wanted("layout")) MeasureLayout(arena, ceilings, report);
-  if (wanted("decode")) MeasureDecode(arena, ceilings, peers, report);
-  if (wanted("prefill")) MeasurePrefill(arena, peers, report);
-  if (wanted("append")) MeasureAppend(arena, report);
-  if (wanted("copy")) MeasurePageCopies(arena, report);
+  // Written after each section: a run that is cut off keeps what it has.
+  bool written = true;
+  const auto measure = [&](const char* section, auto run) {
+    if (!wanted(section)) return;
+    run();
+    if (!options.json.empty()) written = report.WriteJson(options.json) && written;
+  };
+  measure("layout", [&] { MeasureLayout(arena, ceilings, report); });
+  measure("decode", [&] { MeasureDecode(arena, ceilings, peers, report); });
+  measure("prefill", [&] { MeasurePrefill(arena, peers, report); });
+  measure("append", [&] { MeasureAppend(arena, report); });
+  measure("copy", [&] { MeasurePageCopies(arena, report); });
   report.PrintTargets();
-  return options.json.empty() || report.WriteJson(options.json) ? 0 : 1;
+  return written ? 0 : 1;
 }
 
 }  // namespace

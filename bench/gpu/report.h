@@ -1,4 +1,4 @@
-// What was measured: printed as a table as it comes, and written as JSON at the end.
+// What was measured: printed as a table as it comes, and written as JSON.
 
 #ifndef QUIRE_BENCH_GPU_REPORT_H_
 #define QUIRE_BENCH_GPU_REPORT_H_

@@ -15,7 +15,7 @@
 
 namespace quire {
 
-// What a launcher answers. Nothing was written unless kOk.
+// What a launcher answers. Nothing was written unless kOk, or kLaunchFailed.
 enum class LaunchError : int32_t {
   kOk = 0,
   kUnimplemented,      // not in this build (CUDA kernels in a CPU library)
@@ -43,8 +43,10 @@ struct Threads {
 // How the work of one call is cut.
 enum class ScheduleMode : int32_t {
   // Each row is split at fixed lengths and its parts merged in order: a row's bits depend on
-  // nothing
-  // else, not the batch around it, not the number of workers. The default.
+  // nothing else, not the batch around it, not the number of workers. The default. On a GPU a row
+  // with more than 16 query rows (query tokens x query heads of a KV head) is not split: for few
+  // and
+  // long rows of that kind take kBalanced.
   kBatchInvariant = 0,
   // Each worker takes a contiguous run of tiles: the best balance. Bitwise the same for the same
   // lengths and the same number of workers.
@@ -94,7 +96,8 @@ struct AttentionParams {
 //          padding and skipped.
 //   table  slots is null. Token query_begin[i] + j is the j-th new token of row i and goes to
 //          position lengths[i] - (query_begin[i + 1] - query_begin[i]) + j of the row, as in
-//          AttentionParams. Tokens from query_begin[batch] on are padding.
+//          AttentionParams. Tokens from query_begin[batch] on are padding. (A captured launch
+//          replays a smaller batch if the rest of query_begin repeats its last value.)
 struct AppendKvParams {
   KvView kv;
   DType dtype;
@@ -212,7 +215,7 @@ int64_t WorkspaceBytes(const AttentionParams& params, const Gpu& gpu);
 
 // Errors as CheckAttention on the CPU; kBadArgument too if a row has more than max_queries.
 // `schedule` is host memory of ScheduleBytes(gpu), 64-byte aligned; nothing is written on error.
-// O(batch + workers * log batch).
+// O(batch + query tokens / 16 + workers * log batch), and 8 bytes a row from the heap meanwhile.
 LaunchError BuildSchedule(const AttentionParams& params, const Gpu& gpu, void* schedule);
 
 // float16 and bfloat16 with head_dim 64, 128 or 256 and at most 128 query heads a KV head (64 for
@@ -221,12 +224,14 @@ LaunchError BuildSchedule(const AttentionParams& params, const Gpu& gpu, void* s
 // which is right and slow.
 //
 // In mode kBatchInvariant the bits of a row depend on nothing else in the batch, not on page ids
-// and not on the GPU's size. In both modes they are the same from run to run. Less than on the CPU:
-// a query's bits may depend on how many queries its row has in this call (decode and prefill use
-// other tiles), and a value that is not finite at a key that some query of the same row sees may
-// reach the row's other queries of the call.
+// and not on the GPU's size, as long as the same kernel is chosen. In both modes they are the same
+// from run to run. Less than on the CPU: a query's bits may depend on how many queries its row has
+// in this call (decode and prefill use other tiles), and a value that is not finite at a key that
+// some query of the same row sees may reach the row's other queries of the call.
 //
-// query and output may not be null if table.batch > 0, and must be multiples of 16 bytes.
+// query and output may not be null if table.batch > 0, and must be multiples of 16 bytes. K and V
+// may be null only if no row has keys. The first launch of each kernel loads it, so launch once
+// before a capture.
 LaunchError Attention(const AttentionParams& params, void* stream);
 
 // The oracle on a GPU: the plain kernel, for every shape. Needs the schedule, but no workspace.

@@ -89,12 +89,12 @@ class Device {
 absl::StatusOr<std::unique_ptr<Device>> NewCpuDevice(const DeviceOptions& options);
 
 // Pages on GPU `ordinal`, and in pinned host memory where a group asks for it. Copy queues one
-// launch for each group and direction that the plan names, whatever the number of pages, and an
-// event; IsDone asks the event and never waits. The stream given to Copy must belong to that GPU.
-// Several devices may follow one cache (tensor parallelism): give each of them every plan, and
-// retire a ticket once, with the worst status.
+// launch for each group and direction that the plan names (and 500 copies), and an event; IsDone
+// asks the event and never waits. The stream given to Copy must belong to that GPU. Several devices
+// may follow one cache (tensor parallelism): give each of them every plan, and retire a ticket
+// once, with the worst status.
 //   kUnimplemented       a build without CUDA
-//   kFailedPrecondition  no CUDA driver, or no GPU of that number; says which
+//   kFailedPrecondition  no CUDA driver, no GPU of that number, or one below sm_80; says which
 //   kInvalidArgument     names the field; also of memory that the GPU cannot reach
 //   kResourceExhausted   the memory cannot be had; says how much was asked for
 absl::StatusOr<std::unique_ptr<Device>> NewCudaDevice(const DeviceOptions& options, int ordinal);

@@ -53,7 +53,7 @@ AttentionKernel(QUIRE_PARAMETER(AttentionArgs) args) {
 
 // Worker w merges the item that it began and did not end, from the partial results in their order.
 template <class Element, int kDim>
-QUIRE_KERNEL(kBlockThreads, 4)
+QUIRE_KERNEL(kBlockThreads, 2)
 MergePartialsKernel(QUIRE_PARAMETER(AttentionArgs) args) {
   const int worker = ptx::BlockIndex();
   if (worker >= args.schedule->workers) return;

@@ -20,10 +20,15 @@ template <class Element, int kDim>
 cudaError_t TensorKernels<Element, kDim>::Launch(const AttentionArgs& args, int32_t workers,
                                                  cudaStream_t stream) {
   constexpr int kBytes = TileShape{kDim}.shared_bytes();
-  // Belongs to the device and its context, so it is said at every launch.
+  // Both belong to the device and its context, so they are said at every launch. The second lets
+  // two blocks have their shared memory on one multiprocessor.
   const cudaError_t error = cudaFuncSetAttribute(
       AttentionKernel<Element, kDim>, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes);
   if (error != cudaSuccess) return error;
+  const cudaError_t preferred = cudaFuncSetAttribute(AttentionKernel<Element, kDim>,
+                                                     cudaFuncAttributePreferredSharedMemoryCarveout,
+                                                     cudaSharedmemCarveoutMaxShared);
+  if (preferred != cudaSuccess) return preferred;
   void* parameters[] = {const_cast<AttentionArgs*>(&args)};
   const dim3 grid(static_cast<unsigned>(workers));
   const cudaError_t launched =

@@ -62,6 +62,7 @@ template <int kDim, ScheduleMode kScheduleMode>
 struct GpuTensorKernel : TensorCoreKernel<kDim> {
   static constexpr ScheduleMode kMode = kScheduleMode;
   static constexpr bool kSlow = false;
+  static constexpr int kRepeats = 200;  // races show by chance
   static int64_t WorkspaceBytes(const AttentionParams& params) {
     return TensorCoreKernel<kDim>::WorkspaceOn(ThisGpu(), params);
   }
@@ -70,6 +71,7 @@ struct GpuTensorKernel : TensorCoreKernel<kDim> {
 
 struct GpuPlainKernel : PlainCudaKernel {
   static constexpr bool kSlow = false;
+  static constexpr int kRepeats = 200;  // races show by chance
   static LaunchError Launch(const AttentionParams& params) { return LaunchOnGpu(params, true); }
 };
 

@@ -191,6 +191,7 @@ TYPED_TEST_P(AppendKvTest, ManyTokens) {
   EXPECT_EQ(step.pool, step.Expected());
 }
 
+// Bugs elsewhere (docs/testing.md): 5.
 TYPED_TEST_P(AppendKvTest, SkipsPadding) {
   AppendStep step(DType::kFloat16, 16, 9);
   for (const size_t t : {0u, 4u, 8u}) step.slots[t] = -1;
@@ -224,7 +225,7 @@ TYPED_TEST_P(AppendKvTest, KAndVHaveStridesOfTheirOwn) {
 }
 
 TYPED_TEST_P(AppendKvTest, PoolBeyond4GiBytes) {
-  constexpr int32_t kManyPages = 100000;
+  constexpr int32_t kManyPages = 140000;
   AppendStep step(DType::kBFloat16, 16, 1);
   const int64_t page = 65536;
   const Mapping pool(static_cast<size_t>(kManyPages * page));

@@ -29,7 +29,8 @@ struct CpuKernel {
     return dims;
   }
   static int32_t Fit(int32_t head_dim) { return head_dim; }
-  static constexpr bool kSlow = false;  // so that a suite tries less of the same
+  static constexpr bool kSlow = false;  // true: a suite tries less of the same
+  static constexpr int kRepeats = 5;    // of a call that must give the same bits each time
   static int64_t WorkspaceBytes(const AttentionParams& params) {
     return cpu::WorkspaceBytes(params);
   }

@@ -48,6 +48,11 @@ TYPED_TEST(AttentionTest, DecodeOfEveryLengthAroundTilesSplitsAndPages) {
   this->CheckAllTypes(shape);
 }
 
+// A GPU's splits grow with rows of more than 16384 keys.
+TYPED_TEST(AttentionTest, DecodeOfLongRows) {
+  this->Check({.rows = {{16383}, {16385}, {20000}}, .kv_heads = 1, .group = 1});
+}
+
 // Bugs elsewhere: 25.
 TYPED_TEST(AttentionTest, HeadRatios) {
   for (const int32_t group : {1, 2, 3, 4, 5, 6, 7, 8, 12, 71}) {
@@ -234,7 +239,7 @@ TYPED_TEST(AttentionTest, RowsThatBeginFarIntoTheTable) {
   AttentionParams params = c.params();
   constexpr int64_t kFar = (int64_t{1} << 31) + 5;
   const Mapping table(static_cast<size_t>(kFar + 100) * sizeof(PageId));
-  ASSERT_NE(table.data(), nullptr);
+  if (table.data() == nullptr) GTEST_SKIP() << "8.6 GB of address space cannot be had";
   auto* ids = reinterpret_cast<PageId*>(table.data());
   std::copy_n(params.table.page_ids, 14, ids + kFar);
   TestVector<int64_t> row_begin(2);
@@ -257,7 +262,7 @@ TYPED_TEST(AttentionTest, PoolBeyond4GiBytes) {
                  .group = 1,
                  .head_dim = 128,
                  .layout = layout,
-                 .spare_pages = 140000,
+                 .spare_pages = 140000 * 128 / TypeParam::Fit(128),
                  .top_pages_only = true});
   }
 }

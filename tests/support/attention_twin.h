@@ -113,6 +113,7 @@ template <int kDim, ScheduleMode kScheduleMode>
 struct TwinTensorKernel : TensorCoreKernel<kDim> {
   static constexpr ScheduleMode kMode = kScheduleMode;
   static constexpr bool kSlow = true;
+  static constexpr int kRepeats = 2;
   static int64_t WorkspaceBytes(const AttentionParams& params) {
     return TensorCoreKernel<kDim>::WorkspaceOn(TwinGpu(MultiprocessorsFor(params)), params);
   }
@@ -123,6 +124,7 @@ struct TwinTensorKernel : TensorCoreKernel<kDim> {
 
 struct TwinPlainKernel : PlainCudaKernel {
   static constexpr bool kSlow = true;
+  static constexpr int kRepeats = 2;
   static LaunchError Launch(const AttentionParams& params) {
     return LaunchOnTwin<0>(params, TwinGpu(MultiprocessorsFor(params)));
   }

@@ -97,6 +97,8 @@ GpuError FakeGpu::CountGpus(int* count) {
   return driver_error;
 }
 
+GpuError FakeGpu::CheckGpu(int) { return Faults() ? kFakeFault : gpu_error; }
+
 GpuError FakeGpu::CanReach(int, const void* memory, bool* can) {
   if (Faults()) return kFakeFault;
   *can = !unreachable.contains(memory);

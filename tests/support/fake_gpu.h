@@ -45,6 +45,7 @@ class FakeGpu : public GpuRuntime {
   void BreakStream(Stream stream);
 
   GpuError driver_error = nullptr;        // what CountGpus says
+  GpuError gpu_error = nullptr;           // what CheckGpu says
   int64_t memory_bytes = INT64_MAX;       // a larger allocation is refused
   std::set<const void*> unreachable;      // pageable host memory, say
   std::vector<CopyPagesParams> launches;  // all that were queued; their arrays are gone
@@ -57,6 +58,7 @@ class FakeGpu : public GpuRuntime {
   // --- What the device sees.
 
   GpuError CountGpus(int* count) override;
+  GpuError CheckGpu(int gpu) override;
   GpuError CanReach(int gpu, const void* memory, bool* can) override;
   GpuError AllocateDevice(int gpu, int64_t bytes, void** memory) override;
   void FreeDevice(int gpu, void* memory) override;

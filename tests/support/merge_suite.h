@@ -201,6 +201,7 @@ TYPED_TEST_P(MergeTest, AnEmptyPartCountsForNothing) {
   }
 }
 
+// Bugs elsewhere (docs/testing.md): 8.
 TYPED_TEST_P(MergeTest, AllPartsEmpty) {
   for (const DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16}) {
     for (const float second : {-kMergeInfinity, kMergeInfinity}) {
@@ -274,6 +275,7 @@ TYPED_TEST_P(MergeTest, PartsAreAddedInTheirOrder) {
   for (int32_t d = 0; d < 8; ++d) EXPECT_NEAR(c.Output(0, d), d % 2 == 0 ? 0 : 1.0 / 3, 1e-7);
 }
 
+// Bugs elsewhere (docs/testing.md): 10.
 TYPED_TEST_P(MergeTest, InPlace) {
   for (const DType dtype : {DType::kFloat32, DType::kFloat16, DType::kBFloat16}) {
     for (const int32_t on : {0, 1, 2}) {

@@ -61,7 +61,7 @@ struct TwinBackend {
 
  private:
   // The kernels do their work in any grid; few blocks take many units each, and each thread of the
-  // twin copies the arguments, which are 32 KB for CopyPages.
+  // twin copies the arguments, which are 4 KB for CopyPages.
   template <class Args>
   static void Launch(void (*kernel)(Args), int32_t blocks, const Args& args) {
     ASSERT_LE(blocks, cuda::kMaxBlocks);

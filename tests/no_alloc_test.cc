@@ -207,6 +207,7 @@ TEST(NoAllocTest, NoRoomAllocatesNothing) {
 class IdleGpu : public GpuRuntime {
  public:
   GpuError CountGpus(int* count) override { return *count = 1, nullptr; }
+  GpuError CheckGpu(int) override { return nullptr; }
   GpuError CanReach(int, const void*, bool* can) override { return *can = true, nullptr; }
   GpuError AllocateDevice(int, int64_t, void** memory) override { return *memory = this, nullptr; }
   void FreeDevice(int, void*) override {}

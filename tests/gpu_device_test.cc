@@ -143,8 +143,8 @@ TEST(GpuDeviceTest, AnyCallThatFailsAtCreationLeavesNothing) {
       EXPECT_NE(device.status().message().find(kFakeFault), absl::string_view::npos)
           << device.status();
     }
-    // The count, six addresses, three pools, one table and its upload.
-    EXPECT_EQ(nth, 1 + 6 + 3 + 1 + 1);
+    // The count, the check, six addresses, three pools, one table and its upload.
+    EXPECT_EQ(nth, 1 + 1 + 6 + 3 + 1 + 1);
   }
 }
 

@@ -30,6 +30,7 @@ class JsonWriter {
   void Value(bool value) { Raw(value ? "true" : "false"); }
   void Value(std::integral auto number) { Raw(std::to_string(number)); }
   void Value(std::span<const int32_t> numbers);  // on one line
+  void Raw(std::string_view value);              // what is JSON already
 
   template <typename T>
   void Field(std::string_view key, const T& value) {
@@ -42,7 +43,6 @@ class JsonWriter {
  private:
   void Begin(char bracket);
   void End(char bracket);
-  void Raw(std::string_view value);
   void Separate();
   void NewLine();
 

@@ -1,11 +1,14 @@
 // quire_gpu_bench: what the CUDA kernels reach on this machine's GPU, of what it can do.
 //
-//   quire_gpu_bench [--json FILE] [--fact NAME=VALUE]... [--only SECTION] [--no-peers]
+//   quire_gpu_bench [--json FILE] [--fact NAME=VALUE]... [--demo FILE] [--only SECTION]
+//                   [--no-peers]
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <fstream>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -19,14 +22,16 @@ namespace quire::bench {
 namespace {
 
 constexpr char kUsage[] =
-    "usage: quire_gpu_bench [--json FILE] [--fact NAME=VALUE]... [--no-peers]\n"
+    "usage: quire_gpu_bench [--json FILE] [--fact NAME=VALUE]... [--demo FILE] [--no-peers]\n"
     "                       [--only layout|decode|prefill|append|copy]\n"
-    "  --fact  noted in the table and the JSON, such as commit=1a2b3c4\n";
+    "  --fact  noted in the table and the JSON, such as commit=1a2b3c4\n"
+    "  --demo  what the demo wrote with --json, to stand in ours\n";
 
 struct Options {
   std::string json;
   std::vector<std::string> facts;
   std::string only;
+  std::string demo;
   bool peers = true;
 };
 
@@ -41,6 +46,8 @@ bool Parse(int argc, char** argv, Options* options) {
     const std::string value = argv[++i];
     if (argument == "--json") {
       options->json = value;
+    } else if (argument == "--demo") {
+      options->demo = value;
     } else if (argument == "--only") {
       options->only = value;
     } else if (argument == "--fact" && value.find('=') != std::string::npos) {
@@ -63,6 +70,16 @@ std::string LineOf(const char* command) {
   std::string line = buffer;
   while (!line.empty() && line.back() == '\n') line.pop_back();
   return line;
+}
+
+// A file's text without white space at its end; empty if there is none.
+std::string TextOf(const std::string& path) {
+  std::ifstream file(path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  std::string result = text.str();
+  result.erase(result.find_last_not_of(" \n") + 1);
+  return result;
 }
 
 std::string Version(int number) {
@@ -154,6 +171,7 @@ int Run(const Options& options) {
   Report report;
   Peers peers;
   AddFacts(options, report);
+  if (const std::string demo = TextOf(options.demo); !demo.empty()) report.Include("demo", demo);
   if (options.peers) peers.Run(PeerCases());
   report.Fact("peer", peers.about());
   const DeviceBuffer memory = MostOfMemory();

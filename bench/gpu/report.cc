@@ -94,6 +94,10 @@ bool Report::WriteJson(const std::string& path) const {
     json.EndObject();
   }
   json.EndArray();
+  for (const auto& [key, text] : included_) {
+    json.Key(key);
+    json.Raw(text);
+  }
   json.EndObject();
   const absl::Status written = engine::WriteFile(path, json.text() + "\n");
   if (!written.ok()) std::fprintf(stderr, "quire_gpu_bench: %s\n", written.ToString().c_str());

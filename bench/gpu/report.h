@@ -36,6 +36,9 @@ class Report {
   void Target(const ReportTarget& target) { targets_.push_back(target); }
   void PrintTargets() const;
 
+  // JSON of another program, to stand in ours under a key of its own.
+  void Include(const std::string& key, const std::string& json) { included_[key] = json; }
+
   // False if the file cannot be written, after saying so.
   bool WriteJson(const std::string& path) const;
 
@@ -48,6 +51,7 @@ class Report {
   std::vector<std::pair<std::string, std::string>> facts_;
   std::vector<Table> tables_;
   std::vector<ReportTarget> targets_;
+  std::map<std::string, std::string> included_;
 };
 
 }  // namespace quire::bench

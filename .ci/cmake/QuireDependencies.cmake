@@ -2,7 +2,8 @@
 #
 # Public:   absl::status, absl::statusor (they stand in Quire's headers).
 # Private:  Abseil's containers, Highway, xxHash's header, OpenMP.
-# Ours:     GoogleTest and Google Benchmark, for tests/ and bench/ only.
+# Ours:     GoogleTest and Google Benchmark; Boost.Context, found but never fetched. For tests/ and
+#           bench/ only.
 #
 # FETCHCONTENT_TRY_FIND_PACKAGE_MODE=NEVER ignores the system's packages;
 # FETCHCONTENT_SOURCE_DIR_<NAME> takes a package from a folder instead of the network.

@@ -33,7 +33,8 @@ constexpr char kUsage[] =
   --tokenizer FILE   its tokenizer.bin
   --threads N        to compute with (default 1, which is best for a model of this size)
   --device NAME      cpu (default), or cuda: K and V on GPU 0, and append, attention and page copies
-                     there; matrix products stay on the CPU, and each layer's vectors travel
+                     there; matrix products stay on the CPU, and each layer's vectors travel.
+                     Needs a build with CUDA: ./dev build cuda
 )";
 
 constexpr double kPublishedSpeedup = 5.21;

@@ -203,6 +203,10 @@ int Run(const Options& options) {
 
 int main(int argc, char** argv) {
   quire::bench::Options options;
+  if (argc == 2 && std::string(argv[1]) == "--help") {
+    std::fputs(quire::bench::kUsage, stdout);
+    return 0;
+  }
   if (!quire::bench::Parse(argc, argv, &options)) {
     std::fputs(quire::bench::kUsage, stderr);
     return 1;

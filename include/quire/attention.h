@@ -45,8 +45,7 @@ enum class ScheduleMode : int32_t {
   // Each row is split at fixed lengths and its parts merged in order: a row's bits depend on
   // nothing else, not the batch around it, not the number of workers. The default. On a GPU a row
   // with more than 16 query rows (query tokens x query heads of a KV head) is not split: for few
-  // and
-  // long rows of that kind take kBalanced.
+  // and long rows of that kind take kBalanced.
   kBatchInvariant = 0,
   // Each worker takes a contiguous run of tiles: the best balance. Bitwise the same for the same
   // lengths and the same number of workers.
@@ -76,8 +75,8 @@ struct AttentionParams {
   void* workspace;         // WorkspaceBytes(...) bytes, 64-byte aligned; null: allocated per call
                            // (CPU), kWorkspaceTooSmall (CUDA)
   int64_t workspace_bytes;
-  // CUDA only, see cuda::Attention. A device copy of what cuda::BuildSchedule wrote, 64-byte
-  // aligned.
+  // CUDA only, see cuda::Attention. A device copy of what cuda::BuildSchedule wrote; a multiple of
+  // 64 bytes.
   const void* schedule = nullptr;
   int32_t max_queries = 1;  // most query tokens that a row has, now or at a replay; 0 is taken as 1
 };

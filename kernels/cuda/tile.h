@@ -4,8 +4,8 @@
 // tile's tokens; what they compute depends on the item:
 //
 //   decode tile    up to 16 query rows. Each warp multiplies all of them with its own 16 tokens,
-//   and
-//                  waits for nobody: the ring of stages is its own. Warps meet where a split ends.
+//                  and waits for nobody: the ring of stages is its own. Warps meet where a split
+//                  ends.
 //   prefill tile   up to 128 (64) query rows. Each warp owns 32 (16) of them and multiplies them
 //                  with all 64 tokens, so the block waits once a tile.
 //

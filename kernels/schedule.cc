@@ -154,7 +154,7 @@ int64_t MaxPartials(const WorkShape& shape, ScheduleMode mode, int32_t workers) 
 int32_t MaxItemRows(const WorkShape& shape) {
   int32_t rows = 0;
   for (int32_t row = 0; row < shape.batch; ++row) {
-    const int32_t queries = shape.query_begin[row + 1] - shape.query_begin[row];
+    const int32_t queries = QueriesOfRow(shape, row);
     rows = std::max(rows, std::min(queries, shape.query_tile) * HeadBlockOfRow(shape, row));
   }
   return rows * shape.group;

@@ -5,23 +5,22 @@
 #ifndef QUIRE_KERNELS_CUDA_ATTENTION_LAUNCH_H_
 #define QUIRE_KERNELS_CUDA_ATTENTION_LAUNCH_H_
 
-#include <cuda_runtime_api.h>
-
 #include <cstdint>
 
 #include "kernels/cuda/args.h"
+#include "quire/attention.h"
 
 namespace quire::cuda {
 
 template <class Element, int kDim>
 struct TensorKernels {
   // Queues the work on `workers` thread blocks, then the merge of what they cut.
-  static cudaError_t Launch(const AttentionArgs& args, int32_t workers, cudaStream_t stream);
+  static LaunchError Launch(const AttentionArgs& args, int32_t workers, void* stream);
 };
 
 template <class Element>
 struct PlainKernels {
-  static cudaError_t Launch(const AttentionArgs& args, int32_t workers, cudaStream_t stream);
+  static LaunchError Launch(const AttentionArgs& args, int32_t workers, void* stream);
 };
 
 }  // namespace quire::cuda

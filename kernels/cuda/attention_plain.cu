@@ -1,17 +1,13 @@
-#include <cuda_runtime.h>
-
 #include "kernels/cuda/attention_launch.h"
 #include "kernels/cuda/attention_plain.cuh"
+#include "kernels/cuda/launch_kernel.cuh"
 
 namespace quire::cuda {
 
 template <class Element>
-cudaError_t PlainKernels<Element>::Launch(const AttentionArgs& args, int32_t workers,
-                                          cudaStream_t stream) {
-  void* parameters[] = {const_cast<AttentionArgs*>(&args)};
-  return cudaLaunchKernel(reinterpret_cast<const void*>(AttentionPlainKernel<Element>),
-                          dim3(static_cast<unsigned>(workers)), dim3(kBlockThreads), parameters,
-                          kPlainSharedBytes, stream);
+LaunchError PlainKernels<Element>::Launch(const AttentionArgs& args, int32_t workers,
+                                          void* stream) {
+  return LaunchKernel(AttentionPlainKernel<Element>, workers, args, stream, kPlainSharedBytes);
 }
 
 template struct PlainKernels<float>;

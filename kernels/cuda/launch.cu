@@ -15,7 +15,7 @@ namespace quire::cuda {
 namespace {
 
 template <class Element>
-cudaError_t LaunchTensor(const AttentionArgs& args, int32_t workers, cudaStream_t stream) {
+LaunchError LaunchTensor(const AttentionArgs& args, int32_t workers, void* stream) {
   switch (args.head_dim) {
     case 64:
       return TensorKernels<Element, 64>::Launch(args, workers, stream);
@@ -26,8 +26,8 @@ cudaError_t LaunchTensor(const AttentionArgs& args, int32_t workers, cudaStream_
   }
 }
 
-cudaError_t Launch(const AttentionParams& params, AttentionKind kind, const AttentionArgs& args,
-                   int32_t workers, cudaStream_t stream) {
+LaunchError Launch(const AttentionParams& params, AttentionKind kind, const AttentionArgs& args,
+                   int32_t workers, void* stream) {
   const bool tensor = kind == AttentionKind::kTensor;
   switch (params.dtype) {
     case DType::kFloat32:
@@ -41,19 +41,29 @@ cudaError_t Launch(const AttentionParams& params, AttentionKind kind, const Atte
   }
 }
 
+// REQUIRES that there is a GPU of that number.
+LaunchError ReadGpu(int32_t ordinal, Gpu* gpu) {
+  const auto read = [&](cudaDeviceAttr attribute, int32_t* value) {
+    return cudaDeviceGetAttribute(value, attribute, ordinal) == cudaSuccess;
+  };
+  const bool good =
+      read(cudaDevAttrMultiProcessorCount, &gpu->multiprocessors) &&
+      read(cudaDevAttrMaxSharedMemoryPerBlockOptin, &gpu->shared_bytes) &&
+      read(cudaDevAttrMaxSharedMemoryPerMultiprocessor, &gpu->shared_bytes_multiprocessor);
+  return good ? LaunchError::kOk : LaunchError::kNoGpu;
+}
+
 LaunchError PrepareAndLaunch(const AttentionParams& params, bool plain, void* stream) {
   int ordinal = 0;
   if (cudaGetDevice(&ordinal) != cudaSuccess) return LaunchError::kNoGpu;
   Gpu gpu;
-  if (const LaunchError e = DescribeGpu(ordinal, &gpu); e != LaunchError::kOk) return e;
+  if (const LaunchError e = ReadGpu(ordinal, &gpu); e != LaunchError::kOk) return e;
   AttentionArgs args;
   const AttentionKind kind = plain ? AttentionKind::kPlain : KindOf(params, gpu);
   const LaunchError e = PrepareAttention(params, gpu, kind, &args);
   if (e != LaunchError::kOk || params.table.batch == 0) return e;
   const int32_t workers = plain ? MaxWorkers(gpu) : WorkersOf(params, gpu);
-  return Launch(params, kind, args, workers, static_cast<cudaStream_t>(stream)) == cudaSuccess
-             ? LaunchError::kOk
-             : LaunchError::kLaunchFailed;
+  return Launch(params, kind, args, workers, stream);
 }
 
 }  // namespace
@@ -64,14 +74,7 @@ LaunchError DescribeGpu(int32_t ordinal, Gpu* gpu) {
   if (cudaGetDeviceCount(&count) != cudaSuccess || ordinal < 0 || ordinal >= count) {
     return LaunchError::kNoGpu;
   }
-  const auto read = [&](cudaDeviceAttr attribute, int32_t* value) {
-    return cudaDeviceGetAttribute(value, attribute, ordinal) == cudaSuccess;
-  };
-  const bool good =
-      read(cudaDevAttrMultiProcessorCount, &gpu->multiprocessors) &&
-      read(cudaDevAttrMaxSharedMemoryPerBlockOptin, &gpu->shared_bytes) &&
-      read(cudaDevAttrMaxSharedMemoryPerMultiprocessor, &gpu->shared_bytes_multiprocessor);
-  return good ? LaunchError::kOk : LaunchError::kNoGpu;
+  return ReadGpu(ordinal, gpu);
 }
 
 LaunchError Attention(const AttentionParams& params, void* stream) {

@@ -5,6 +5,7 @@
 
 #include <cuda_runtime.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cuda/args.h"
@@ -15,11 +16,12 @@ namespace quire::cuda {
 // By the call's own answer, so that an older error of the caller's is neither taken for ours nor
 // eaten; after a failure cudaGetLastError has ours.
 template <class Args>
-LaunchError LaunchKernel(void (*kernel)(Args), int32_t blocks, const Args& args, void* stream) {
+LaunchError LaunchKernel(void (*kernel)(Args), int32_t blocks, const Args& args, void* stream,
+                         size_t shared_bytes = 0) {
   void* arguments[] = {const_cast<Args*>(&args)};
-  const cudaError_t error =
-      cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)),
-                       dim3(kBlockThreads), arguments, 0, static_cast<cudaStream_t>(stream));
+  const cudaError_t error = cudaLaunchKernel(
+      reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)),
+      dim3(kBlockThreads), arguments, shared_bytes, static_cast<cudaStream_t>(stream));
   return error == cudaSuccess ? LaunchError::kOk : LaunchError::kLaunchFailed;
 }
 

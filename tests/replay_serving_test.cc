@@ -53,7 +53,7 @@ ServingOptions Small() {
 }
 
 // Runs it and checks the manager after each step.
-ServingResult Run(const Trace& trace, ServingOptions options) {
+ServingResult Serve(const Trace& trace, ServingOptions options) {
   const auto inner = options.after_step;
   options.after_step = [&](const ServingStep& step) {
     const absl::Status valid = step.cache->Validate();
@@ -69,7 +69,7 @@ TEST(Serving, APrefixIsSharedAndTimesAreThoseOfTheCostModel) {
   Trace trace = NewTrace();
   Add(&trace, 0, 10, 3, {1, 2, 3, /*answer*/ 4, 5});
   Add(&trace, 100, 12, 1, {1, 2, 6, /*answer*/ 7});
-  const ServingResult result = Run(trace, Small());
+  const ServingResult result = Serve(trace, Small());
 
   EXPECT_EQ(result.requests, 2);
   EXPECT_EQ(result.refused, 0);
@@ -114,7 +114,7 @@ TEST(Serving, DecodesComeFirstAndPromptsShareTheRestOfTheBudget) {
   options.after_step = [&](const ServingStep& step) {
     steps.push_back({step.prompt_tokens, step.decodes, step.running, step.waiting});
   };
-  const ServingResult result = Run(trace, options);
+  const ServingResult result = Serve(trace, options);
   // The third waits for a place: the second ends with step 2.
   const std::vector<std::array<int32_t, 4>> expected = {{4, 0, 2, 1}, {3, 1, 2, 1}, {1, 1, 2, 0}};
   EXPECT_EQ(steps, expected);
@@ -131,7 +131,7 @@ TEST(Serving, ALongPromptIsComputedInChunks) {
   Add(&trace, 0, 10, 1, {1, 2, 3, 4});
   ServingOptions options = Small();
   options.token_budget = 4;
-  const ServingResult result = Run(trace, options);
+  const ServingResult result = Serve(trace, options);
   EXPECT_EQ(result.steps, 3);
   EXPECT_DOUBLE_EQ(result.first_token_ms.most, 3 + 10);
   // Room is taken as it is used: pages 1, 2 and 3 with 4, 8 and 10 tokens.
@@ -142,7 +142,7 @@ TEST(Serving, AFollowUpWaitsForTheAnswerAndHitsIt) {
   Trace trace = NewTrace();
   Add(&trace, 0, 10, 3, {1, 2, 3, /*answer*/ 4, 5});
   Add(&trace, 5, 14, 1, {1, 2, 4, 6, /*answer*/ 7}).previous = 0;
-  ServingResult result = Run(trace, Small());
+  ServingResult result = Serve(trace, Small());
   EXPECT_EQ(result.hit_tokens, 12);  // page 4 has the prompt's last tokens and the answer's first
   EXPECT_DOUBLE_EQ(result.seconds, 0.013223 + 0.003);
   EXPECT_DOUBLE_EQ(result.first_token_ms.p50, 3);  // from when it could arrive
@@ -150,7 +150,7 @@ TEST(Serving, AFollowUpWaitsForTheAnswerAndHitsIt) {
   // Without waiting it comes while the first prompt is computed: only pages 1 and 2 are there.
   ServingOptions impatient = Small();
   impatient.follow_up_waits = false;
-  result = Run(trace, impatient);
+  result = Serve(trace, impatient);
   EXPECT_EQ(result.hit_tokens, 8);
 }
 
@@ -161,7 +161,7 @@ TEST(Serving, AFollowUpKeepsItsTimeToThink) {
   Add(&trace, 20, 14, 1, {1, 2, 4, 6, 7}).previous = 1;
   ServingOptions options = Small();
   options.max_batch = 1;
-  const ServingResult result = Run(trace, options);
+  const ServingResult result = Serve(trace, options);
   // Alone the second would have ended at 13.223 ms, and its user then thought 6.777 ms. Now it ends
   // at 22.223 ms, so the third comes at 29 ms and takes 3.
   EXPECT_EQ(result.hit_tokens, 12);
@@ -174,11 +174,11 @@ TEST(Serving, SpeedDividesArrivals) {
   Add(&trace, 1000, 4, 1, {1, 2});
   Add(&trace, 1100, 4, 1, {3, 4});
   ServingOptions options = Small();
-  EXPECT_DOUBLE_EQ(Run(trace, options).seconds, 0.105);
+  EXPECT_DOUBLE_EQ(Serve(trace, options).seconds, 0.105);
   options.speed = 2;
-  EXPECT_DOUBLE_EQ(Run(trace, options).seconds, 0.055);
+  EXPECT_DOUBLE_EQ(Serve(trace, options).seconds, 0.055);
   options.speed = kInfinity;
-  EXPECT_DOUBLE_EQ(Run(trace, options).seconds, 0.009);
+  EXPECT_DOUBLE_EQ(Serve(trace, options).seconds, 0.009);
 }
 
 TEST(Serving, WhoCanNeverFitIsRefusedAndTheRestGoesOn) {
@@ -194,7 +194,7 @@ TEST(Serving, WhoCanNeverFitIsRefusedAndTheRestGoesOn) {
     EXPECT_EQ(all, 4);
     done.push_back(part);
   };
-  const ServingResult result = Run(trace, options);
+  const ServingResult result = Serve(trace, options);
   EXPECT_EQ(result.requests, 4);
   EXPECT_EQ(result.refused, 2);
   EXPECT_EQ(result.input_tokens, 12);
@@ -206,14 +206,14 @@ TEST(Serving, WhoCanNeverFitIsRefusedAndTheRestGoesOn) {
 
 TEST(Serving, ATraceThatIsAllRefusedOrEmptyEnds) {
   Trace trace = NewTrace();
-  ServingResult result = Run(trace, Small());
+  ServingResult result = Serve(trace, Small());
   EXPECT_EQ(result.steps, 0);
   EXPECT_EQ(result.seconds, 0);
   EXPECT_EQ(result.tokens_per_second, 0);
   Add(&trace, 7, 16, 1, {1, 2, 3, 4, 5});
   ServingOptions options = Small();
   options.pages = 2;
-  result = Run(trace, options);
+  result = Serve(trace, options);
   EXPECT_EQ(result.refused, 1);
   EXPECT_EQ(result.steps, 0);
 }
@@ -222,7 +222,7 @@ TEST(Serving, APromptWithoutAnAnswerEndsWhenItIsComputed) {
   Trace trace = NewTrace();
   Add(&trace, 0, 8, 0, {1, 2});
   Add(&trace, 50, 8, 0, {1, 2});
-  const ServingResult result = Run(trace, Small());
+  const ServingResult result = Serve(trace, Small());
   EXPECT_EQ(result.first_token_ms.count, 0);
   EXPECT_EQ(result.end_to_end_ms.count, 2);
   // Page 1 is shared, page 2 copied but for its last token: that is computed for its logits, but a
@@ -239,7 +239,7 @@ TEST(Serving, WithoutRoomTheLatestMakesItAndComesBack) {
   options.pages = 6;
   std::vector<int32_t> running;
   options.after_step = [&](const ServingStep& step) { running.push_back(step.running); };
-  const ServingResult result = Run(trace, options);
+  const ServingResult result = Serve(trace, options);
   // Both have 3 full pages when both want a fourth. The second goes; the first takes its last page,
   // then the next, and ends 8 steps later. The second finds its first page and computes the other
   // 8 tokens, and the newest, again.
@@ -266,7 +266,7 @@ TEST(Serving, APromptWaitsUntilAllOfItHasRoom) {
   options.token_budget = 8;
   std::vector<int32_t> running;
   options.after_step = [&](const ServingStep& step) { running.push_back(step.running); };
-  const ServingResult result = Run(trace, options);
+  const ServingResult result = Serve(trace, options);
   // After its first chunk the first has 2 pages; the third is promised to it, so 2 are left.
   EXPECT_EQ(running, (std::vector<int32_t>{1, 1, 1, 1}));
   EXPECT_EQ(result.preemptions, 0);
@@ -280,7 +280,7 @@ TEST(Serving, PagesInUseBySomebodyElseNeedNoRoom) {
   options.pages = 5;
   int32_t most = 0;
   options.after_step = [&](const ServingStep& step) { most = std::max(most, step.running); };
-  const ServingResult result = Run(trace, options);
+  const ServingResult result = Serve(trace, options);
   EXPECT_EQ(most, 2);
   EXPECT_EQ(result.hit_tokens, 12);
   EXPECT_EQ(result.preemptions, 0);
@@ -290,12 +290,12 @@ TEST(Serving, TenantsShareNothing) {
   Trace trace = NewTrace();
   Add(&trace, 0, 10, 1, {1, 2, 3, 4});
   Add(&trace, 50, 10, 1, {1, 2, 3, 4});
-  EXPECT_EQ(Run(trace, Small()).hit_tokens, 8);
+  EXPECT_EQ(Serve(trace, Small()).hit_tokens, 8);
   trace.tenants = {"a", "b"};
   trace.requests[1].tenant = 1;
-  EXPECT_EQ(Run(trace, Small()).hit_tokens, 0);
+  EXPECT_EQ(Serve(trace, Small()).hit_tokens, 0);
   trace.requests[0].tenant = 1;
-  EXPECT_EQ(Run(trace, Small()).hit_tokens, 8);
+  EXPECT_EQ(Serve(trace, Small()).hit_tokens, 8);
 }
 
 TEST(Serving, LifetimesEndWhenAPageIsHandedOutAgain) {
@@ -303,7 +303,7 @@ TEST(Serving, LifetimesEndWhenAPageIsHandedOutAgain) {
   for (int32_t i = 0; i < 4; ++i) Add(&trace, 100 * i, 8, 0, {2 * i, 2 * i + 1});
   ServingOptions options = Small();
   options.pages = 4;
-  const ServingResult result = Run(trace, options);
+  const ServingResult result = Serve(trace, options);
   // The third request takes the first's two pages, two requests later; the fourth the second's.
   std::array<int64_t, 32> expected{};
   expected[1] = 4;
@@ -341,7 +341,7 @@ TEST(Serving, AStormInASmallPoolKeepsEveryPromise) {
   const Trace trace = Storm();
   ServingOptions options = Small();
   options.pages = 20;  // the largest request needs 17
-  options.max_batch = 8;
+  options.max_batch = 4;
   options.token_budget = 16;
   int32_t most_running = 0, most_tokens = 0;
   double last = 0;
@@ -353,8 +353,8 @@ TEST(Serving, AStormInASmallPoolKeepsEveryPromise) {
     EXPECT_GE(step.fragmentation, 0);
     EXPECT_LT(step.fragmentation, 1);
   };
-  const ServingResult result = Run(trace, options);
-  EXPECT_EQ(most_running, 8);
+  const ServingResult result = Serve(trace, options);
+  EXPECT_EQ(most_running, 4);
   EXPECT_EQ(most_tokens, 16);
   EXPECT_GT(result.preemptions, 10);
   EXPECT_GT(result.hit_tokens, 0);
@@ -382,8 +382,8 @@ TEST(Serving, TheSameAgainGivesTheSame) {
   const Trace trace = Storm();
   ServingOptions options = Small();
   options.pages = 20;
-  const ServingResult a = Run(trace, options);
-  const ServingResult b = Run(trace, options);
+  const ServingResult a = Serve(trace, options);
+  const ServingResult b = Serve(trace, options);
   EXPECT_EQ(a.steps, b.steps);
   EXPECT_EQ(a.seconds, b.seconds);
   EXPECT_EQ(a.hit_tokens, b.hit_tokens);

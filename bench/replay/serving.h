@@ -61,8 +61,9 @@ struct ServingOptions {
 };
 
 // kInvalidArgument: names the option, or the field of the trace, and its range. The result depends
-// on the arguments alone, but for manager_us and manager_seconds: those are the thread's processor
-// time in the manager's calls, Stats that room is judged by included.
+// on the arguments alone, but for manager_us and manager_seconds: those are real time in calls of
+// the KvCache, reading the clock included. So run it where nothing else runs, or look at the
+// percentiles and not at `most`. What is asked for samples and fragmentation is not in it.
 absl::StatusOr<ServingResult> RunServing(const Trace& trace, const ServingOptions& options);
 
 }  // namespace replay

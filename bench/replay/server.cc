@@ -109,11 +109,8 @@ void Server::TakeArrivals() {
 
 absl::Status Server::Step() {
   manager_step_ = 0;
-  bool preempted = false;
-  if (absl::Status status = ReserveForRunning(&preempted); !status.ok()) return status;
-  if (!preempted) {
-    if (absl::Status status = Admit(); !status.ok()) return status;
-  }
+  if (absl::Status status = ReserveForRunning(); !status.ok()) return status;
+  if (absl::Status status = Admit(); !status.ok()) return status;
   if (absl::Status status = Compute(); !status.ok()) return status;
   if (absl::Status status = Advance(); !status.ok()) return status;
   Watch();
@@ -146,7 +143,7 @@ void Server::ScheduleRunning() {
   }
 }
 
-absl::Status Server::ReserveForRunning(bool* preempted) {
+absl::Status Server::ReserveForRunning() {
   while (true) {
     ScheduleRunning();
     sequences_.clear();
@@ -161,7 +158,6 @@ absl::Status Server::ReserveForRunning(bool* preempted) {
       return absl::InternalError("a request that fits an empty cache found no room alone");
     }
     Preempt();
-    *preempted = true;
   }
 }
 

@@ -71,7 +71,7 @@ class Server {
   absl::Status Step();
   void AddWork(int32_t index);
   void ScheduleRunning();
-  absl::Status ReserveForRunning(bool* preempted);
+  absl::Status ReserveForRunning();
   void Preempt();
   int32_t Room();
   absl::Status Admit();

@@ -6,8 +6,8 @@
 //   one token for each sequence that is generating, then chunks of prompts, oldest first, up to
 //     token_budget; ReserveAll; while that finds no room the latest admitted is preempted: it goes
 //     back to the head of the queue and will be computed again, as far as its pages are gone
-//   while there are slots, budget and room for its whole prompt, the head of the queue is started
-//     (not in a step that preempted: who was preempted would only take the room back)
+//   while there are slots, budget and room for all its known tokens, the head of the queue is
+//     started (who was preempted in this step is not: others now have what it lacked)
 //   TakePlan and Retire (copies cost nothing: moving a page is little next to computing it),
 //     CommitAll, and the clock goes on by what the step costs
 //

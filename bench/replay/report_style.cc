@@ -46,6 +46,7 @@ section { margin-top: 48px; padding-top: 28px; border-top: 1px solid var(--line)
 code { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 .kind { color: var(--quiet); font-size: 14px; margin-bottom: 4px; }
 .note, .model { color: var(--quiet); font-size: 14px; max-width: 76ch; margin-top: 6px; }
+.scroll + .note { margin-top: 12px; }
 .model { overflow-wrap: anywhere; }
 .facts { display: flex; flex-wrap: wrap; gap: 12px 32px; margin-top: 20px; }
 .facts dt { color: var(--quiet); font-size: 13px; }
@@ -72,7 +73,6 @@ figure { margin-top: 24px; min-width: 0; }
 figcaption { font-size: 14px; line-height: 1.4; }
 figcaption b { font-weight: 600; }
 figcaption span { color: var(--quiet); font-size: 13px; margin-left: 6px; }
-.multiples figcaption span { display: block; margin: 0; }
 .multiples figcaption span { display: block; margin: 0; }
 figure svg { display: block; width: 100%; height: auto; margin-top: 8px; }
 .narrow { display: none; max-width: 480px; }

@@ -16,14 +16,14 @@ constexpr char kColourPairs[] = R"(
 :root {
   color-scheme: light dark;
   --back: #fcfcfa; --raised: #ffffff; --ink: #1d2024; --quiet: #5a6068; --line: #d9dbd8;
-  --grid: #e6e7e4; --link: #0062a3; --live: #24425f; --cached: #7fa7c9; --free: #e3e8ec; --shade: #00000026;
+  --grid: #e6e7e4; --link: #0062a3; --live: #14304b; --cached: #5685b0; --free: #e3e8ec; --shade: #00000026;
   --c0: #0068ad; --c1: #c24a00; --c2: #007d58; --c3: #a83f86; --c4: #8a6400; --c5: #6550c8;
   --c6: #4c5560; --c7: #a3232f;
 }
 @media screen and (prefers-color-scheme: dark) {
   :root {
     --back: #15171a; --raised: #1f2226; --ink: #e8e8e4; --quiet: #a6acb3; --line: #383c42;
-    --grid: #2a2d32; --link: #7cc0f5; --live: #d5e6f5; --cached: #5d8db5; --free: #262b31; --shade: #000000b0;
+    --grid: #2a2d32; --link: #7cc0f5; --live: #d5e6f5; --cached: #5384ac; --free: #262b31; --shade: #000000b0;
     --c0: #5fb4f2; --c1: #ff9152; --c2: #3ecb9c; --c3: #ee90c6; --c4: #e3b341; --c5: #b3a2ff;
     --c6: #b4bcc6; --c7: #ff7b85;
   }
@@ -162,11 +162,13 @@ path.free { fill: var(--free); }
   body { max-width: none; padding: 0; font-size: 11pt; }
   figure, tr { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
-  .scroll { overflow: visible; }
+  .scroll { overflow: visible; background: none; }
   table { font-size: 7pt; }
   th, td { padding: 2px 4px; }
   .picker > label, .picker > legend { display: none; }
-  .picker > .panel { display: block; }
+  .wide { display: block; }
+  .narrow { display: none; }
+  td code { font-size: inherit; }
   .panel .on-paper { display: block; font-weight: 600; margin-top: 16px; }
 }
 )";

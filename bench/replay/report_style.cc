@@ -161,10 +161,11 @@ path.free { fill: var(--free); }
 @media print {
   body { max-width: none; padding: 0; font-size: 11pt; }
   figure, tr { break-inside: avoid; }
-  h2, h3 { break-after: avoid; }
+  h2, h3, .on-paper, .note, .legend { break-after: avoid; }
   .scroll { overflow: visible; background: none; }
-  table { font-size: 7pt; }
-  th, td { padding: 2px 4px; }
+  table { font-size: 6pt; }
+  th, td { padding: 1px 3px; }
+  thead th { font-size: 6pt; white-space: normal; vertical-align: bottom; }
   .picker > label, .picker > legend { display: none; }
   .wide { display: block; }
   .narrow { display: none; }

@@ -70,8 +70,9 @@ absl::StatusOr<std::vector<GoldenCount>> Count(const std::string& operations,
     output = Output(command, folder);
     if (!output.ok()) return output.status();
     absl::StatusOr<int64_t> own = OwnInstructions(ReadFile(folder / "profile"), operations);
-    if (!own.ok())
+    if (!own.ok()) {
       return absl::InternalError(operation + ": " + std::string(own.status().message()));
+    }
     counts.push_back({operation, static_cast<double>(*own) / units});
   }
   return counts;
@@ -82,10 +83,17 @@ int Run(const std::string& operations, const fs::path& file, const std::string& 
   if (std::system("valgrind --version > /dev/null 2>&1") != 0) {
     return Skip("valgrind is not installed");
   }
-  char pattern[] = "/tmp/golden_instructions_XXXXXX";
-  if (mkdtemp(pattern) == nullptr) return Fail("cannot make a folder in /tmp");
-  absl::StatusOr<std::vector<GoldenCount>> counts = Count(operations, pattern);
-  fs::remove_all(pattern);
+  absl::StatusOr<GoldenFile> expected = ParseGoldenFile(ReadFile(file));
+  if (!write && !expected.ok()) {
+    return Fail(file.string() + ": " + std::string(expected.status().message()));
+  }
+  if (!write && expected->compiler != compiler) {
+    return Skip("the counts are those of " + expected->compiler + ", and this is " + compiler);
+  }
+  std::string folder = fs::temp_directory_path() / "golden_instructions_XXXXXX";
+  if (mkdtemp(folder.data()) == nullptr) return Fail("cannot make a folder like " + folder);
+  absl::StatusOr<std::vector<GoldenCount>> counts = Count(operations, folder);
+  fs::remove_all(folder);
   if (!counts.ok()) return Fail(std::string(counts.status().message()));
   const GoldenFile measured = {.compiler = compiler, .counts = *counts};
   for (const GoldenCount& count : measured.counts) {
@@ -95,11 +103,6 @@ int Run(const std::string& operations, const fs::path& file, const std::string& 
     std::ofstream(file) << FormatGoldenFile(measured);
     std::printf("written to %s\n", file.c_str());
     return 0;
-  }
-  absl::StatusOr<GoldenFile> expected = ParseGoldenFile(ReadFile(file));
-  if (!expected.ok()) return Fail(file.string() + ": " + std::string(expected.status().message()));
-  if (expected->compiler != compiler) {
-    return Skip("the counts are those of " + expected->compiler + ", and this is " + compiler);
   }
   const std::vector<std::string> wrong = CompareGolden(*expected, measured);
   for (const std::string& line : wrong) Fail(line);

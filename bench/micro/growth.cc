@@ -74,8 +74,9 @@ void Growth::Print() const {
     if (!Within(family.fitted, sweep.allowed)) {
       const bool of_an_item = sweep.allowed == benchmark::o1;
       const bool as_misses = most.ns / least.ns <= most.chase_ns / least.chase_ns;
-      verdict = of_an_item && as_misses ? "less than a miss" : "GROWS FASTER";
+      verdict = of_an_item && as_misses ? "grows less than a miss" : "GROWS FASTER";
     }
+    if (family.allocations > 0) verdict = "ALLOCATES";
     std::printf("%-36s %5s %7s %5.0f %%  %6.1f - %6.1f  %6.1f - %6.1f  %8.2f    %s\n", sweep.what,
                 Name(sweep.allowed), Name(family.fitted), family.rms * 100, least.ns, most.ns,
                 least.chase_ns, most.chase_ns, family.allocations, verdict);

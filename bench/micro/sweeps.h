@@ -17,7 +17,7 @@ struct Sweep {
 
 std::span<const Sweep> Sweeps();
 
-// Registers them all. `full`: pools of 10 million pages too, which take 5 GB and half a minute.
+// Registers them all. `full`: pools of 10 million pages too, which take 6 GB and a minute.
 void RegisterSweeps(bool full);
 
 }  // namespace quire::bench

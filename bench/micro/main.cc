@@ -1,6 +1,6 @@
 // quire_bench: Google Benchmark, and at the end a table of what was to be reached and what was.
 //
-//   quire_bench [--json FILE] [any of Google Benchmark's own flags]
+//   quire_bench [--json FILE] [--sweep=full] [any of Google Benchmark's own flags]
 
 #include <benchmark/benchmark.h>
 #include <unistd.h>
@@ -10,6 +10,9 @@
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "bench/micro/growth.h"
+#include "bench/micro/sweeps.h"
 
 namespace {
 
@@ -62,6 +65,7 @@ class Keeper : public benchmark::ConsoleReporter {
 
   void ReportRuns(const std::vector<Run>& runs) override {
     ConsoleReporter::ReportRuns(runs);
+    growth_.Add(runs);
     for (const Run& run : runs) {
       if (run.error_occurred) continue;
       const bool median = run.aggregate_name == "median";
@@ -80,6 +84,7 @@ class Keeper : public benchmark::ConsoleReporter {
       if (counter == run->second.end()) continue;
       PrintLine(target, Scaled(target, counter->second));
     }
+    growth_.Print();
   }
 
  private:
@@ -103,12 +108,14 @@ class Keeper : public benchmark::ConsoleReporter {
   }
 
   std::map<std::string, std::map<std::string, double>> figures_;
+  quire::bench::Growth growth_;
 };
 
 }  // namespace
 
 int main(int argc, char** argv) {
   std::vector<std::string> arguments;
+  bool full_sweeps = false;
   for (int i = 0; i < argc; ++i) {
     const std::string argument = argv[i];
     const bool joined = argument.starts_with("--json=");
@@ -120,6 +127,8 @@ int main(int argc, char** argv) {
       const std::string file = joined ? argument.substr(7) : argv[++i];
       arguments.push_back("--benchmark_out=" + file);
       arguments.push_back("--benchmark_out_format=json");
+    } else if (argument == "--sweep=full") {
+      full_sweeps = true;
     } else {
       arguments.push_back(argument);
     }
@@ -130,6 +139,7 @@ int main(int argc, char** argv) {
   pointers.push_back(nullptr);
   benchmark::Initialize(&count, pointers.data());
   if (benchmark::ReportUnrecognizedArguments(count, pointers.data())) return 1;
+  quire::bench::RegisterSweeps(full_sweeps);
   Keeper keeper;
   benchmark::RunSpecifiedBenchmarks(&keeper);
   keeper.PrintTargets();

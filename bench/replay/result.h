@@ -44,10 +44,12 @@ struct SequentialResult {
   }
 };
 
-// The most hits that any policy could have at one size, knowing the future.
+// The most hits that any policy could have at one size, knowing the future; belady.h says how the
+// two differ.
 struct BeladyResult {
   int32_t pages = 0;
   int64_t hit_pages = 0;
+  int64_t pinned_hit_pages = 0;  // a running request's pages take room too
 };
 
 // Of a set of times: nearest-rank percentiles; 0 of an empty set.

@@ -2,8 +2,8 @@
 #
 # Public:   absl::status, absl::statusor (they stand in Quire's headers).
 # Private:  Abseil's containers, Highway, xxHash's header, OpenMP.
-# Ours:     GoogleTest and Google Benchmark; Boost.Context, found but never fetched. For tests/ and
-#           bench/ only.
+# Ours:     GoogleTest, Google Benchmark and simdjson; Boost.Context, found but never fetched. For
+#           tests/ and bench/ only.
 #
 # FETCHCONTENT_TRY_FIND_PACKAGE_MODE=NEVER ignores the system's packages;
 # FETCHCONTENT_SOURCE_DIR_<NAME> takes a package from a folder instead of the network.
@@ -78,5 +78,9 @@ if(QUIRE_BUILD_BENCH)
     GIT_REPOSITORY https://github.com/google/benchmark.git
     GIT_TAG v1.9.5
     FIND_PACKAGE_ARGS CONFIG)
-  FetchContent_MakeAvailable(benchmark)
+  FetchContent_Declare(simdjson SYSTEM
+    GIT_REPOSITORY https://github.com/simdjson/simdjson.git
+    GIT_TAG v3.0.1
+    FIND_PACKAGE_ARGS CONFIG)
+  FetchContent_MakeAvailable(benchmark simdjson)
 endif()

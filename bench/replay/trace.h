@@ -40,7 +40,7 @@ struct Request {
 struct Trace {
   std::string name;  // the file's name without folders, or "generated chat" and so on
   int32_t tokens_per_page = 512;
-  std::vector<Request> requests;  // in order of the file, which is that of arrival
+  std::vector<Request> requests;  // in order of the file and of arrival
   std::vector<int32_t> ids;       // >= 0, dense: below id_count
   int32_t id_count = 0;
   std::vector<std::string> tenants;  // at least one; "" where the trace names none
@@ -54,32 +54,58 @@ struct Trace {
     return std::span(ids).subspan(static_cast<size_t>(r.first_id + r.input_pages),
                                   static_cast<size_t>(r.output_pages));
   }
-  int64_t page_refs() const;  // sum of input_pages
+  int64_t page_refs() const;       // sum of input_pages
+  int64_t distinct_pages() const;  // ids in prompts, each counted once
 };
 
 enum class Format : uint8_t { kMooncake, kTokens };
 
 struct ReadOptions {
   Format format = Format::kMooncake;
-  // kTokens: how its tokens are cut into pages. A Mooncake trace has pages of 512 and no other.
+  // kTokens: how its tokens are cut into pages, [1, 4096]. A Mooncake trace has pages of 512 and no
+  // other.
   int32_t tokens_per_page = 16;
   bool skip_bad = false;  // count a malformed line and go on, rather than stop
 };
 
-// Reads a trace, one JSON object a line (empty lines are allowed):
+// Reads a trace, one JSON object a line (blank lines are allowed, unknown fields ignored):
 //
 //   kMooncake  {"timestamp": ms, "input_length": tokens, "output_length": tokens,
 //               "hash_ids": [id of each page of 512 tokens]}
-//              hash_ids has ceil(input_length / 512) entries; an id has one parent everywhere. The
-//              answer's pages are not in the file: where a later request goes on from this one,
-//              they are taken from there, as far as prompt and answer reach; the rest get ids of
-//              their own.
+//              hash_ids has ceil(input_length / 512) entries, each any unsigned 64-bit integer; an
+//              id has one parent everywhere.
 //   kTokens    {"timestamp": ms, "tokens": [ids] or "text": "...", "output_tokens": [ids] or
 //               "output_text": "..." or "output_length": n, "session": "...", "tenant": "..."}
-//              All but the prompt may be absent: 0 ms, no answer, no session, no tenant.
+//              All but the prompt may be absent or null: 0 ms, no answer, no session, no tenant. A
+//              token is any int32. Each byte of a text is one token: so texts agree in tokens as
+//              far as they agree, also where a prompt takes up the answer before it, which pieces
+//              that merge across that seam would spoil. Bytes are several times as many as a
+//              model's tokens; a trace that is to be true in numbers brings tokens.
 //
-// kNotFound: no such file. kInvalidArgument: "FILE:LINE: what is wrong and what was expected"; the
-// first line that is bad stops the reading unless skip_bad.
+// Lines must come in order of their timestamps: sequential mode goes by the file and serving mode
+// by the clock, and on an unsorted file they would replay different traces. A prompt and an answer
+// have at most 2^24 tokens each.
+//
+// Request::previous. Where a line names a session, the line before it of the same session and
+// tenant. Otherwise it is inferred, from pages: a request ends in its last full page whose tokens
+// are known (of the prompt; of prompt and answer where the answer's tokens are given), and goes on
+// from the earlier request of its tenant that
+//   - ends in a page of its own: one that no request before had, or that it has from its own
+//     `previous`, being too short to fill another. Without this rule every request would go on
+//     from the latest whose own text was short, because all share the system prompt;
+//   - ends in a page that stands in this prompt, but not as its last;
+//   - has at most as many tokens, prompt and answer, as this prompt;
+// and if several do, from the one whose page is deepest.
+//
+// The answer's pages, where its tokens are not given. They are taken from the first later request
+// whose `previous` this is and whose prompt begins with this one's full pages, of which there must
+// be one, and is long enough to hold the answer too; as far as full pages reach,
+// floor((input + output) / tokens_per_page). All others get ids of their own.
+//
+// kNotFound: no such file. kInvalidArgument: "FILE:LINE: what is wrong, expected what"; the first
+// line that is bad stops the reading unless skip_bad, and then nothing of it is in the trace. A
+// file without a good line, or of more than 2^31 - 1 pages of prompts and answers, is an error
+// always.
 absl::StatusOr<Trace> ReadTrace(const std::string& path, const ReadOptions& options);
 
 // The same, of text in memory; `name` stands for the file's in messages.

@@ -8,7 +8,7 @@
 namespace replay {
 namespace {
 
-constexpr int64_t kUnitsBetweenLooks = 4096;
+constexpr int64_t kMostBetweenLooks = 4096;
 constexpr auto kBetweenDraws = std::chrono::milliseconds(100);
 
 std::string TimeLeft(double seconds) {
@@ -67,7 +67,7 @@ void Progress::Begin(std::string label, std::string unit, int64_t total) {
 }
 
 void Progress::Look(int64_t done) {
-  next_look_ = done + kUnitsBetweenLooks;
+  next_look_ = done + std::clamp<int64_t>(total_ / 1000, 1, kMostBetweenLooks);
   const Clock::time_point now = Clock::now();
   if (now < next_draw_) return;
   next_draw_ = now + kBetweenDraws;

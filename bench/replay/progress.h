@@ -27,7 +27,8 @@ class Progress {
   void Begin(std::string label, std::string unit, int64_t total);
 
   // Of the run, `done` units are behind us. One comparison in most calls: the clock is read every
-  // few thousand units, the line written at most ten times a second.
+  // few thousand units, or a thousand times where there are few; the line is written at most ten
+  // times a second.
   void At(int64_t done) {
     if (done >= next_look_) Look(done);
   }

@@ -63,7 +63,7 @@ void Progress::Begin(std::string label, std::string unit, int64_t total) {
   total_ = total;
   next_look_ = 0;
   begin_ = Clock::now();
-  next_draw_ = begin_;  // at once: that something goes on is the first thing to say
+  next_draw_ = begin_ + kBetweenDraws;  // a short run needs no line, and a rate needs some time
 }
 
 void Progress::Look(int64_t done) {

@@ -60,21 +60,25 @@ std::string YAxis(const LineChart& chart, const Plot& plot, const Scale& y, int 
   return out;
 }
 
-// A tick at each size, with its number where there is room. The largest always has one.
+// A tick at each size, with its number where there is room: first at the ends, then from the left.
 std::string XAxis(const std::vector<double>& sizes, const Plot& plot, const Scale& x) {
   std::string out;
-  double free_to = plot.right + 28;  // labels end before this; the last may stand out a little
-  for (size_t i = sizes.size(); i-- > 0;) {
-    const double at = x.At(sizes[i]);
-    out += Line("axis", at, plot.bottom, at, plot.bottom + 5);
+  std::vector<std::pair<double, double>> taken;
+  const auto label = [&](size_t i) {
     const std::string text = Count(std::llround(sizes[i]));
     const double half = TextWidth(text) / 2;
-    const bool last = i + 1 == sizes.size();
-    if (!last && at + half > free_to) continue;
-    out += last ? Text("tick", plot.right + 12, plot.bottom + 19, "end", text)
-                : Text("tick", at, plot.bottom + 19, "middle", text);
-    free_to = (last ? plot.right + 12 - 2 * half : at - half) - 8;
+    const double centre = std::min(x.At(sizes[i]), plot.right + 12 - half);
+    for (const auto& [begin, end] : taken) {
+      if (centre - half - 4 < end && centre + half + 4 > begin) return;
+    }
+    taken.emplace_back(centre - half, centre + half);
+    out += Text("tick", centre, plot.bottom + 19, "middle", text);
+  };
+  for (const double size : sizes) {
+    out += Line("axis", x.At(size), plot.bottom, x.At(size), plot.bottom + 5);
   }
+  label(sizes.size() - 1);
+  for (size_t i = 0; i + 1 < sizes.size(); ++i) label(i);
   out += Text("title", (plot.left + plot.right) / 2, plot.bottom + 38, "middle",
               x.log ? "pages in the cache (log scale)" : "pages in the cache");
   return out;

@@ -87,7 +87,7 @@ struct RangeChart {
   double low = 0, high = 1;  // of all that shall be compared
   std::vector<RangeRow> rows = {};
 };
-std::string DrawRanges(const RangeChart& chart);
+std::string DrawRanges(const RangeChart& chart, double width);
 
 }  // namespace replay
 

@@ -114,7 +114,7 @@ std::string DrawHistogram(const HistogramChart& chart) {
     out += Rect("bar", left + b * slot + 1, y.At(share), slot - 2, bottom - y.At(share)) + "</g>\n";
     if (b % each == 0) {
       out += Text("tick", left + b * slot + slot / 2, bottom + 15, "middle",
-                  Short(static_cast<double>(low)));
+                  low < 10000 ? Count(low) : Short(static_cast<double>(low)));
     }
   }
   out += "</g>";
@@ -151,35 +151,34 @@ std::string DrawPool(const PoolChart& chart) {
   return out + TimeAxis(x, 186) + "</svg>\n";
 }
 
-std::string DrawRanges(const RangeChart& chart) {
+std::string DrawRanges(const RangeChart& chart, double width) {
   const double row = 42, top = 6;
   const double bottom = top + row * static_cast<double>(chart.rows.size()) + 2;
-  const double left = 10, right = kWidth - 10;
+  const double left = 10, right = width - 10;
   // Where the slowest is far from the fastest, a linear axis would press the fast ones together.
   const bool log = chart.low > 0 && chart.high / chart.low > 8;
   const Scale x{log ? chart.low : 0, chart.high > 0 ? chart.high : 1, left, right, log};
-  std::string out = SvgBegin(kWidth, bottom + 38, chart.label);
-  double free_from = -1;
+  std::string out = SvgBegin(width, bottom + 38, chart.label);
+  double free_from = 0;
   for (const double tick : log ? LogTicks(x.low, x.high) : Ticks(x.low, x.high, 5)) {
-    const double at = x.At(tick);
     const std::string text = FormatTick(Unit::kMilliseconds, tick);
     const double half = TextWidth(text) / 2;
-    out += Line("grid", at, top, at, bottom);
-    if (at - half < free_from || at + half > kWidth) continue;
-    const bool first = at - half < 0;
-    out += Text("tick", first ? 0 : at, bottom + 15, first ? "start" : "middle", text);
-    free_from = (first ? 2 * half : at + half) + 6;
+    const double centre = std::clamp(x.At(tick), half, width - half);
+    out += Line("grid", x.At(tick), top, x.At(tick), bottom);
+    if (centre - half < free_from) continue;
+    out += Text("tick", centre, bottom + 15, "middle", text);
+    free_from = centre + half + 6;
   }
   double y = top;
   for (const RangeRow& r : chart.rows) {
     const Percentiles& p = r.ms;
     const std::string values =
         p.count == 0 ? "none" : absl::StrCat(Milliseconds(p.p50), " · ", Milliseconds(p.p99));
-    absl::StrAppend(&out, "<g class=\"policy ", StyleClass(r.style), "\">",
-                    Title(absl::StrCat(r.name, ": half within ", Milliseconds(p.p50), ", 90 % ",
-                                       Milliseconds(p.p90), ", 95 % ", Milliseconds(p.p95),
-                                       ", 99 % ", Milliseconds(p.p99))));
-    out += Rect("catch", 0, y, kWidth, row);
+    absl::StrAppend(
+        &out, "<g class=\"policy ", StyleClass(r.style), "\">",
+        Title(absl::StrCat(r.name, ": p50 ", Milliseconds(p.p50), ", p90 ", Milliseconds(p.p90),
+                           ", p95 ", Milliseconds(p.p95), ", p99 ", Milliseconds(p.p99))));
+    out += Rect("catch", 0, y, width, row);
     out += Text("name", left - 6, y + 14, "start", r.name);
     out += Text("value", right + 6, y + 14, "end", values);
     if (p.count > 0) {
@@ -192,7 +191,7 @@ std::string DrawRanges(const RangeChart& chart) {
     y += row;
   }
   out += Line("axis", left, bottom, right, bottom);
-  out += Text("title", kWidth / 2, bottom + 32, "middle", log ? "log scale" : "linear scale");
+  out += Text("title", width / 2, bottom + 32, "middle", log ? "log scale" : "linear scale");
   return out + "</svg>\n";
 }
 

@@ -45,12 +45,15 @@ Winners Best(const std::vector<Result>& all, Better better) {
 }
 
 std::string Sentence(const std::string& what, const Winners& winners) {
-  std::vector<std::string> parts;
-  for (const auto& [who, sizes] : winners) {
-    parts.push_back(absl::StrCat(who, " at ", Join(sizes)));
+  if (winners.size() == 1) {
+    const auto& [who, sizes] = winners.front();
+    return sizes.size() == 1 ? absl::StrCat(what, " at ", sizes[0], " pages: ", who, ".")
+                             : absl::StrCat(what, ": ", who, " at every size.");
   }
   std::string out = absl::StrCat(what, ": ");
-  for (size_t i = 0; i < parts.size(); ++i) absl::StrAppend(&out, i > 0 ? "; " : "", parts[i]);
+  for (const auto& [who, sizes] : winners) {
+    absl::StrAppend(&out, &who == &winners.front().first ? "" : "; ", who, " at ", Join(sizes));
+  }
   return out + " pages.";
 }
 
@@ -95,9 +98,10 @@ std::string BelowBaseline(const Results& results) {
       most = std::max(most, lru->page_hit_rate() - r.page_hit_rate());
     }
     if (below == 0) continue;
-    parts.push_back(absl::StrCat(Bold(policy), " at ", below, " of ", sizes,
-                                 sizes == 1 ? " size" : " sizes", ", by ",
-                                 below > 1 ? "up to " : "", Points(most).substr(1), " points"));
+    parts.push_back(
+        absl::StrCat(Bold(policy), " at ", below, " of ", sizes, sizes == 1 ? " size" : " sizes",
+                     ", by ", below > 1 ? "up to " : "",
+                     most < 0.00005 ? "less than 0.01" : Points(most).substr(1), " points"));
   }
   if (parts.empty()) return "";
   std::string out = "Below lru: ";
@@ -119,7 +123,7 @@ std::string FirstTokenSpread(const Results& results) {
     }
   }
   if (fast == nullptr) return "";
-  return absl::StrCat("The time to first token that 99 % of requests keep differs most at ",
+  return absl::StrCat("The 99th percentile of the time to first token differs most at ",
                       Count(fast->pages), " pages: ", Milliseconds(fast->first_token_ms.p99),
                       " with ", Bold(fast->policy), ", ", Milliseconds(slow->first_token_ms.p99),
                       " with ", Bold(slow->policy), ".");

@@ -57,6 +57,11 @@ std::string Paragraph(const std::string& html_class, std::string_view text) {
   return absl::StrCat("<p class=\"", html_class, "\">", Escape(text), "</p>\n");
 }
 
+std::string BothWidths(const std::string& wide_html, const std::string& narrow_html) {
+  return absl::StrCat("<div class=\"wide\">", wide_html, "</div><div class=\"narrow\">",
+                      narrow_html, "</div>\n");
+}
+
 std::string Picker(const std::string& id, const std::string& question,
                    const std::vector<Panel>& panels, size_t chosen) {
   if (panels.empty()) return "";

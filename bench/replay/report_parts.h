@@ -66,6 +66,9 @@ std::string FoldedTable(const std::string& label, const std::vector<std::string>
 std::string Figure(const std::string& title, const std::string& html, const std::string& note = "");
 std::string Paragraph(const std::string& html_class, std::string_view text);
 
+// Text in a drawing shrinks with it, so a phone gets a drawing of its own.
+std::string BothWidths(const std::string& wide_html, const std::string& narrow_html);
+
 // Alternatives of which one is seen: radio buttons and a style sheet, no script. One panel alone
 // has no buttons. On paper all are seen.
 struct Panel {

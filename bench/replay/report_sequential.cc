@@ -1,5 +1,6 @@
 // Requests one after another: how often a page was still there.
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -51,12 +52,6 @@ std::vector<Series> DifferencesOf(const Results& results, const Policies& polici
   return more_than_lru ? all : std::vector<Series>();
 }
 
-// Text in a drawing shrinks with it, so a phone gets a drawing of its own.
-std::string BothWidths(const LineChart& chart, double height) {
-  return absl::StrCat("<div class=\"wide\">", DrawLines(chart, 860, height),
-                      "</div><div class=\"narrow\">", DrawLines(chart, 340, 300), "</div>\n");
-}
-
 std::string CapacityPanel(const Results& results, const Policies& policies,
                           const std::string& title, Value value, bool pages) {
   LineChart chart{.label = absl::StrCat(title,
@@ -75,7 +70,8 @@ std::string CapacityPanel(const Results& results, const Policies& policies,
     chart.level = SequentialResult::Rate(results.unlimited_hit_pages, results.page_refs);
     chart.level_name = absl::StrCat("room for every page: ", Percent(*chart.level));
   }
-  std::string html = Figure(title, BothWidths(chart, 400));
+  std::string html =
+      Figure(title, BothWidths(DrawLines(chart, 820, 400), DrawLines(chart, 340, 300)));
   LineChart differences{
       .label = absl::StrCat(title,
                             ": difference from lru in percentage points, against the number "
@@ -83,48 +79,64 @@ std::string CapacityPanel(const Results& results, const Policies& policies,
       .unit = Unit::kPoints,
       .series = DifferencesOf(results, policies, value)};
   if (!differences.series.empty()) {
-    html += Figure("Difference from lru", BothWidths(differences, 300), "percentage points");
+    html += Figure("Difference from lru",
+                   BothWidths(DrawLines(differences, 820, 300), DrawLines(differences, 340, 260)),
+                   "percentage points");
   }
   return html;
 }
 
+const BeladyResult* BoundAt(const Results& results, int32_t pages) {
+  for (const BeladyResult& b : results.belady) {
+    if (b.pages == pages) return &b;
+  }
+  return nullptr;
+}
+
+Row NumbersOf(const Results& results, const SequentialResult& r, int64_t best) {
+  const SequentialResult* lru = Find(results.sequential, "lru", r.pages);
+  const BeladyResult* bound = BoundAt(results, r.pages);
+  const bool gains = lru != nullptr && bound != nullptr && r.hit_pages > lru->hit_pages &&
+                     bound->hit_pages > lru->hit_pages;
+  const std::string rate = Percent(r.page_hit_rate());
+  return {false,
+          {Escape(r.policy), Count(r.pages), r.hit_pages == best ? "<b>" + rate + "</b>" : rate,
+           lru == nullptr ? "–" : Points(r.page_hit_rate() - lru->page_hit_rate()),
+           gains ? Percent(SequentialResult::Rate(r.hit_pages - lru->hit_pages,
+                                                  bound->hit_pages - lru->hit_pages),
+                           1)
+                 : "–",
+           Percent(r.token_hit_rate()), Percent(r.recompute_saved), Count(r.hit_pages),
+           Count(r.evictions), r.seconds > 0 ? Short(r.refs_per_second()) : "–",
+           Bytes(r.metadata_bytes), Bytes(r.ghost_bytes),
+           absl::StrFormat("<code>%016x</code>", r.hits_fnv1a64)}};
+}
+
 std::string Numbers(const Results& results) {
   std::vector<Row> rows;
-  int32_t size = -1;
-  int64_t best = 0;
-  for (const SequentialResult* r : BySize(results.sequential)) {
-    const bool first = r->pages != size;
-    if (first) {
-      size = r->pages;
-      best = 0;
-      for (const SequentialResult& other : results.sequential) {
-        if (other.pages == size) best = std::max(best, other.hit_pages);
-      }
+  for (const int32_t size : SizesOf(results.sequential)) {
+    const size_t begin = rows.size();
+    int64_t best = 0;
+    for (const SequentialResult& r : results.sequential) {
+      if (r.pages == size) best = std::max(best, r.hit_pages);
     }
-    const SequentialResult* lru = Find(results.sequential, "lru", size);
-    const BeladyResult* bound = nullptr;
-    for (const BeladyResult& b : results.belady) bound = b.pages == size ? &b : bound;
-    const bool room = lru != nullptr && bound != nullptr && bound->hit_pages > lru->hit_pages;
-    const std::string rate = Percent(r->page_hit_rate());
-    rows.push_back(
-        {first,
-         {Escape(r->policy), Count(size), r->hit_pages == best ? "<b>" + rate + "</b>" : rate,
-          lru == nullptr ? "–" : Points(r->page_hit_rate() - lru->page_hit_rate()),
-          room ? Percent(SequentialResult::Rate(r->hit_pages - lru->hit_pages,
-                                                bound->hit_pages - lru->hit_pages),
-                         1)
-               : "–",
-          bound == nullptr ? "–" : Percent(SequentialResult::Rate(bound->hit_pages, r->page_refs)),
-          Percent(r->token_hit_rate()), Percent(r->recompute_saved), Count(r->hit_pages),
-          Count(r->evictions), r->seconds > 0 ? Short(r->refs_per_second()) : "–",
-          Bytes(r->metadata_bytes), Bytes(r->ghost_bytes),
-          absl::StrFormat("<code>%016x</code>", r->hits_fnv1a64)}});
+    for (const SequentialResult& r : results.sequential) {
+      if (r.pages == size) rows.push_back(NumbersOf(results, r, best));
+    }
+    if (const BeladyResult* bound = BoundAt(results, size)) {
+      Row row{false, {"<i>Belady’s bound</i>", Count(size)}};
+      row.html.push_back(Percent(SequentialResult::Rate(bound->hit_pages, results.page_refs)));
+      row.html.resize(7, "");
+      row.html.push_back(Count(bound->hit_pages));
+      row.html.resize(13, "");
+      rows.push_back(row);
+    }
+    rows[begin].first = true;
   }
-  return Table(
-      "All numbers of the sequential replay",
-      {"Policy", "Pages", "Page hits", "To lru", "Of the room", "Bound", "Token hits", "Cost saved",
-       "Hit pages", "Evictions", "Refs/s", "Metadata", "Of it ghosts", "Digest of hits"},
-      rows);
+  return Table("All numbers of the sequential replay",
+               {"Policy", "Pages", "Page hits", "vs lru", "Of the room", "Token hits", "Cost saved",
+                "Hit pages", "Evictions", "Refs/s", "Metadata", "Of it ghosts", "Digest of hits"},
+               rows);
 }
 
 std::string LifetimesOf(const Results& results, const Policies& policies) {
@@ -174,8 +186,8 @@ std::string SequentialSection(const Results& results, const Policies& policies) 
       Picker("hits", "Counted in", panels, 0), "<h3>All numbers</h3>\n", Numbers(results));
   html += Paragraph(
       "note",
-      "Page hits: pages found, of all asked for; bold is best at that size. To lru: percentage "
-      "points. Of the room: of the way from lru to the bound. Bound: Belady’s, the most that any "
+      "Page hits: pages found, of all asked for; bold is best at that size. vs lru: percentage "
+      "points. Of the room: how much of the way from lru to Belady’s bound, the most that any "
       "policy could have at that size, knowing the future. Token hits: prompt tokens found. Cost "
       "saved: of the prefill cost, in which a token late in a prompt weighs more. Digest: "
       "FNV-1a-64 "

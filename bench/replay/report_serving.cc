@@ -37,9 +37,7 @@ std::string CapacityChart(const Results& results, const Policies& policies,
     }
     if (!series.points.empty()) chart.series.push_back(series);
   }
-  return Figure(
-      title, absl::StrCat("<div class=\"wide\">", DrawLines(chart, 860, 340),
-                          "</div><div class=\"narrow\">", DrawLines(chart, 340, 280), "</div>\n"));
+  return Figure(title, BothWidths(DrawLines(chart, 820, 340), DrawLines(chart, 340, 280)));
 }
 
 std::string AgainstCapacity(const Results& results, const Policies& policies) {
@@ -53,7 +51,7 @@ std::string AgainstCapacity(const Results& results, const Policies& policies) {
       [](const ServingResult& r) { return r.hit_rate(); });
   add("Tokens/s", "Output tokens a second, simulated", Unit::kCount,
       [](const ServingResult& r) { return r.tokens_per_second; });
-  add("First token, p99", "Time to first token that 99 % of requests keep", Unit::kMilliseconds,
+  add("First token, p99", "Time to first token, 99th percentile", Unit::kMilliseconds,
       [](const ServingResult& r) { return r.first_token_ms.p99; });
   add("Preemptions", "Preemptions", Unit::kCount,
       [](const ServingResult& r) { return static_cast<double>(r.preemptions); });
@@ -79,7 +77,7 @@ std::string TimesChart(const Results& results, const Policies& policies, const s
   chart.label = absl::StrCat(title, " with ", Count(pages),
                              " pages: percentiles of each policy. "
                              "The table below has the numbers.");
-  return Figure(title, DrawRanges(chart), note);
+  return Figure(title, BothWidths(DrawRanges(chart, 500), DrawRanges(chart, 320)), note);
 }
 
 struct Timing {
@@ -142,8 +140,8 @@ std::string Latencies(const Results& results, const Policies& policies) {
     }
     charts += ManagerChart(results, policies, size);
     if (charts.empty()) continue;
-    panels.push_back({SizeLabel(size), absl::StrCat("<div class=\"multiples\">\n", charts,
-                                                    "</div>\n", TimesTable(results, size))});
+    panels.push_back({SizeLabel(size), absl::StrCat("<div class=\"pair\">\n", charts, "</div>\n",
+                                                    TimesTable(results, size))});
   }
   if (panels.empty()) return "";
   const auto key = [](int shape, const char* text) {
@@ -154,13 +152,10 @@ std::string Latencies(const Results& results, const Policies& policies) {
                                             : 4),
                         "</svg>", text, "</li>");
   };
-  return absl::StrCat("<h3>How long requests took</h3>\n",
-                      Paragraph("note",
-                                "Written at the right: what half of the requests keep, and "
-                                "what 99 % keep."),
-                      "<ul class=\"legend plain\">", key(0, "p50"), key(3, "p90"), key(1, "p95"),
-                      key(6, "p99"), "</ul>\n",
-                      Picker("times", "Cache size", panels, panels.size() / 2));
+  return absl::StrCat(
+      "<h3>How long requests took</h3>\n", Paragraph("note", "Written at the right: p50 and p99."),
+      "<ul class=\"legend plain\">", key(0, "p50"), key(3, "p90"), key(1, "p95"), key(6, "p99"),
+      "</ul>\n", Picker("times", "Cache size", panels, panels.size() / 2));
 }
 
 Row PoolRow(const ServingResult& r) {

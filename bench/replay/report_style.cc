@@ -16,14 +16,14 @@ constexpr char kColourPairs[] = R"(
 :root {
   color-scheme: light dark;
   --back: #fcfcfa; --raised: #ffffff; --ink: #1d2024; --quiet: #5a6068; --line: #d9dbd8;
-  --grid: #e6e7e4; --link: #0062a3; --live: #24425f; --cached: #7fa7c9; --free: #e3e8ec;
+  --grid: #e6e7e4; --link: #0062a3; --live: #24425f; --cached: #7fa7c9; --free: #e3e8ec; --shade: #00000026;
   --c0: #0068ad; --c1: #c24a00; --c2: #007d58; --c3: #a83f86; --c4: #8a6400; --c5: #6550c8;
   --c6: #4c5560; --c7: #a3232f;
 }
 @media screen and (prefers-color-scheme: dark) {
   :root {
     --back: #15171a; --raised: #1f2226; --ink: #e8e8e4; --quiet: #a6acb3; --line: #383c42;
-    --grid: #2a2d32; --link: #7cc0f5; --live: #d5e6f5; --cached: #5d8db5; --free: #262b31;
+    --grid: #2a2d32; --link: #7cc0f5; --live: #d5e6f5; --cached: #5d8db5; --free: #262b31; --shade: #000000b0;
     --c0: #5fb4f2; --c1: #ff9152; --c2: #3ecb9c; --c3: #ee90c6; --c4: #e3b341; --c5: #b3a2ff;
     --c6: #b4bcc6; --c7: #ff7b85;
   }
@@ -72,20 +72,33 @@ figure { margin-top: 24px; min-width: 0; }
 figcaption { font-size: 14px; line-height: 1.4; }
 figcaption b { font-weight: 600; }
 figcaption span { color: var(--quiet); font-size: 13px; margin-left: 6px; }
+.multiples figcaption span { display: block; margin: 0; }
+.multiples figcaption span { display: block; margin: 0; }
 figure svg { display: block; width: 100%; height: auto; margin-top: 8px; }
 .narrow { display: none; max-width: 480px; }
 .multiples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr));
   gap: 0 32px; }
-.scroll { overflow-x: auto; margin-top: 12px; }
+.pair { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 440px), 1fr));
+  gap: 0 32px; }
+.pair figure { max-width: 560px; }
+/* A shade at the side where there is more: it lies under a cover that scrolls away with the text. */
+.scroll {
+  overflow-x: auto; margin-top: 12px;
+  background:
+    linear-gradient(to right, var(--back) 30%, transparent) left / 40px 100% no-repeat local,
+    linear-gradient(to left, var(--back) 30%, transparent) right / 40px 100% no-repeat local,
+    linear-gradient(to right, var(--shade), transparent) left / 14px 100% no-repeat scroll,
+    linear-gradient(to left, var(--shade), transparent) right / 14px 100% no-repeat scroll;
+}
 .scroll:focus-visible, summary:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
-table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
-th, td { padding: 5px 12px; text-align: right; white-space: nowrap; font-weight: 400; }
-thead th { color: var(--quiet); font-size: 13px; border-bottom: 1px solid var(--line); }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
+th, td { padding: 5px 9px; text-align: right; white-space: nowrap; font-weight: 400; }
+thead th { color: var(--quiet); font-size: 12px; border-bottom: 1px solid var(--line); }
 th:first-child {
   position: sticky; left: 0; background: var(--back); text-align: left; padding-left: 0;
 }
 td b { font-weight: 700; }
-tr.first + tr, tr { border: 0; }
+td code { font-size: 12px; }
 tbody tr.first:not(:first-child) > * { border-top: 1px solid var(--line); }
 details { margin-top: 16px; font-size: 14px; }
 summary { color: var(--quiet); cursor: pointer; padding: 4px 0; }
@@ -137,7 +150,7 @@ path.free { fill: var(--free); }
 .tip .box { fill: var(--raised); stroke: var(--line); rx: 4px; }
 .policy { transition: opacity 0.12s; }
 @media (prefers-reduced-motion: reduce) { .policy { transition: none; } }
-@media (max-width: 639px) {
+@media (max-width: 759px) {
   body { padding-top: 20px; }
   h1 { font-size: 23px; }
   .wide { display: none; }

@@ -56,6 +56,13 @@ std::string Trimmed(std::string number) {
   return number == "-0" ? "0" : number;
 }
 
+// With a minus sign, which is as wide as a plus, not a hyphen; what rounds to 0 has no sign.
+std::string Signed(double v, int digits, const char* plus) {
+  std::string text = absl::StrFormat("%.*f", digits, std::abs(v));
+  if (text.find_first_not_of("0.") == std::string::npos) return text;
+  return (v < 0 ? "−" : plus) + text;
+}
+
 // Three digits that count.
 std::string ThreeDigits(double v) {
   const double size = std::abs(v);
@@ -98,14 +105,11 @@ std::string Short(double n) {
 
 std::string Percent(double share, int digits) {
   if (!std::isfinite(share)) return kDash;
-  return absl::StrFormat("%.*f%s%%", digits, share * 100, kThin);
+  return absl::StrCat(Signed(share * 100, digits, ""), kThin, "%");
 }
 
 std::string Points(double difference, int digits) {
-  if (!std::isfinite(difference)) return kDash;
-  const std::string text = absl::StrFormat("%.*f", digits, std::abs(difference) * 100);
-  if (text.find_first_not_of("0.") == std::string::npos) return text;  // neither + nor -
-  return (difference > 0 ? "+" : "−") + text;
+  return std::isfinite(difference) ? Signed(difference * 100, digits, "+") : kDash;
 }
 
 std::string Milliseconds(double ms) {

@@ -116,6 +116,7 @@ TEST(JsonResultTest, ASequentialResultKeyForKey) {
   result.hits_fnv1a64 = 0xabc;
   result.evictions = 2;
   result.seconds = 0.5;
+  result.cpu_seconds = 0.25;
   result.recompute_saved = 0.125;
   result.metadata_bytes = 900;
   result.ghost_bytes = 60;
@@ -138,6 +139,7 @@ TEST(JsonResultTest, ASequentialResultKeyForKey) {
       "evictions": 2,
       "seconds": 0.500000000,
       "refs_per_second": 32,
+      "cpu_seconds": 0.250000000,
       "input_tokens": 120,
       "recompute_saved": 0.125000000,
       "metadata_bytes": 900,

@@ -64,6 +64,7 @@ void Write(JsonWriter* json, const Results& results, const SequentialResult& r) 
   json->Field("evictions", r.evictions);
   ExactField(json, "seconds", r.seconds);
   json->Field("refs_per_second", static_cast<int64_t>(r.refs_per_second()));
+  ExactField(json, "cpu_seconds", r.cpu_seconds);
   json->Field("input_tokens", r.input_tokens);
   ExactField(json, "recompute_saved", r.recompute_saved);
   json->Field("metadata_bytes", r.metadata_bytes);

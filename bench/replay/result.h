@@ -30,6 +30,7 @@ struct SequentialResult {
   uint64_t hits_fnv1a64 = 0;   // over the hit pages of each request, little-endian uint32
   int64_t evictions = 0;
   double seconds = 0;          // of the replay alone: reading the trace and Belady are apart
+  double cpu_seconds = 0;      // processor time of the same: the machine may be shared
   int64_t metadata_bytes = 0;  // the manager's, tokens of the index included
   int64_t ghost_bytes = 0;     // of those, memory of evicted pages
   Lifetimes lifetimes;

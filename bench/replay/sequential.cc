@@ -1,5 +1,7 @@
 #include "bench/replay/sequential.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <bit>
 #include <chrono>
@@ -22,6 +24,12 @@ absl::StatusOr<std::unique_ptr<quire::KvCache>> NewCache(const SequentialOptions
   cache.max_sequence_tokens = longest + 1;
   cache.reclaim = options.policy.reclaim;
   return quire::KvCache::Create(cache);
+}
+
+double ThreadSeconds() {
+  timespec time = {};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
 }
 
 // When each page was written, by the number of the request.
@@ -139,10 +147,12 @@ absl::StatusOr<SequentialResult> RunSequential(const Trace& trace,
     options.progress->Begin(absl::StrCat(options.policy.name, ", ", options.pages, " pages"),
                             "refs", trace.page_refs());
   }
+  const double cpu_begin = ThreadSeconds();
   const auto begin = std::chrono::steady_clock::now();
   absl::Status status =
       Replay<false>(trace, cache->get(), options.progress, &hits, nullptr, nullptr);
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  result.cpu_seconds = ThreadSeconds() - cpu_begin;
   if (options.progress != nullptr) options.progress->End();
   if (!status.ok()) return status;
   Summarise(trace, options.cost, hits, &result);

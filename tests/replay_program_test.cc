@@ -49,14 +49,14 @@ TEST(ProgressTest, SaysShareRateAndTimeLeft) {
 }
 
 // Goes on until a line was due, whatever the clock's mood.
-void RunFor(Progress* progress, int64_t total) {
-  progress->Begin("lru", "refs", total);
+void RunForAWhile(Progress* progress) {
+  constexpr int64_t kTotal = int64_t{1} << 40;
+  progress->Begin("lru", "refs", kTotal);
   const auto begin = std::chrono::steady_clock::now();
   int64_t done = 0;
   while (std::chrono::steady_clock::now() - begin < std::chrono::milliseconds(150)) {
-    progress->At(done = std::min(done + 100, total));
+    progress->At(done += 100);
   }
-  progress->At(total);
 }
 
 TEST(ProgressTest, DrawsNothingInAPipeOrFile) {
@@ -64,7 +64,7 @@ TEST(ProgressTest, DrawsNothingInAPipeOrFile) {
   ASSERT_NE(file, nullptr);
   {
     Progress progress(file);
-    RunFor(&progress, 1 << 20);
+    RunForAWhile(&progress);
   }
   EXPECT_EQ(ReadAll(file), "");
   std::fclose(file);
@@ -79,7 +79,7 @@ TEST(ProgressTest, DrawsOnATerminalAndClearsTheLine) {
   ASSERT_NE(terminal, nullptr);
   {
     Progress progress(terminal);
-    RunFor(&progress, int64_t{1} << 40);
+    RunForAWhile(&progress);
   }
   std::fclose(terminal);  // then reading ends after what was written
   std::string drawn;

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace replay {
@@ -13,7 +14,7 @@ constexpr auto kBetweenDraws = std::chrono::milliseconds(100);
 
 std::string TimeLeft(double seconds) {
   char text[48];
-  const auto whole = static_cast<int64_t>(seconds + 0.5);
+  const auto whole = std::llround(seconds);
   if (whole < 60) {
     std::snprintf(text, sizeof(text), "%d s left", static_cast<int>(whole));
   } else if (whole < 3600) {

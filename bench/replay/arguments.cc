@@ -12,7 +12,7 @@
 namespace replay {
 
 const char kUsage[] =
-    R"(quire_replay: a trace of requests through the real page manager, to compare policies and sizes.
+    R"(quire_replay: requests through the real page manager, to compare policies and sizes.
 
 What to replay, one of:
   --trace FILE        a trace, one JSON object a line

@@ -266,7 +266,7 @@ TEST(BadLineTest, Mooncake) {
       {M("5", "600", "1", "[8, {}]"),
        "hash_ids[1] is an object, expected an integer from 0 to 18446744073709551615"},
       {M("5", "1", "1", "[18446744073709551616]"),
-       "not JSON (Problem while parsing a number), expected one JSON object a line"},
+       "a number that is malformed or has more than 64 bits, expected one JSON object a line"},
       {M("5", "600", "1", "[8, 8]"),
        "hash_ids[1] is 8 and stands after 8, expected it at the beginning as where it stood first: "
        "an id stands for all tokens up to its page's end"},
@@ -284,9 +284,11 @@ TEST(BadLineTest, Mooncake) {
        "this a trace of tokens?"},
       {"[1, 2]", "an array, expected a JSON object"},
       {"7", "7, expected a JSON object"},
-      {"{\"timestamp\":5",
-       "not JSON (The JSON document has an improper structure: missing or "
-       "superfluous commas, braces, missing keys, etc.), expected one JSON object a line"},
+      {"{\"timestamp\":5", "not JSON, expected one JSON object a line"},
+      {"{\"timestamp", "a string without an end, expected one JSON object a line"},
+      {"{\"timestamp\":5} {}", "not JSON, expected one JSON object a line"},
+      {"{\"timestamp\":1e999}",
+       "a number that is malformed or has more than 64 bits, expected one JSON object a line"},
   };
 #undef M
   for (const BadLine& bad : bad_lines) ExpectBad(bad, good, kMooncake);
@@ -315,8 +317,11 @@ TEST(BadLineTest, Tokens) {
       {"{\"timestamp\":5,\"tokens\":[1],\"tenant\":2}", "tenant is 2, expected a string"},
       {"{\"tokens\":[8]}",
        "timestamp is 0, expected at least 5, that of a line before; sort the file by timestamp"},
-      {"{\"timestamp\":5,\"text\":\"a\xFF\"}",
-       "not JSON (The input is not valid UTF-8), expected one JSON object a line"},
+      {"{\"timestamp\":5,\"text\":\"a\tb\"}",
+       "a string with a bad escape or a control character, expected one JSON object a line"},
+      {"{\"timestamp\":5,\"text\":\"a\\x\"}",
+       "a string with a bad escape or a control character, expected one JSON object a line"},
+      {"{\"timestamp\":5,\"text\":\"a\xFF\"}", "not valid UTF-8, expected one JSON object a line"},
       {"\xEF\xBB\xBF{\"timestamp\":5,\"text\":\"a\"}",
        "a byte-order mark, expected UTF-8 without one"},
   };
@@ -339,7 +344,7 @@ TEST(BadLineTest, CutOff) {
   for (size_t end = text.size() / 2 + 1; end + 1 < text.size(); ++end) {
     const std::string message(
         ParseTrace(text.substr(0, end), "t.jsonl", kMooncake).status().message());
-    EXPECT_EQ(message.find("t.jsonl:2: not JSON"), 0u) << message;
+    EXPECT_EQ(message.find("t.jsonl:2: "), 0u) << message;
     EXPECT_NE(message.find("; the last line has no line end: was the file cut off?"),
               std::string::npos)
         << message;

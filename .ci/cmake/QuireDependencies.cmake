@@ -80,7 +80,7 @@ if(QUIRE_BUILD_BENCH)
     FIND_PACKAGE_ARGS CONFIG)
   FetchContent_Declare(simdjson SYSTEM
     GIT_REPOSITORY https://github.com/simdjson/simdjson.git
-    GIT_TAG v3.0.1
+    GIT_TAG v4.6.1
     FIND_PACKAGE_ARGS CONFIG)
   FetchContent_MakeAvailable(benchmark simdjson)
 endif()

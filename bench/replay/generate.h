@@ -15,7 +15,7 @@
 //   pause       138 x 2.8    6 x 2        45 x 2       10 x 2        seconds, arrival to arrival
 //   goes on     2 / 3        23 / 24      1 / 4        1 / 8         chance after each turn
 //
-// agent: one later turn in 16 goes on from a random earlier turn of its session instead. rag:
+// agent: one later turn in 16 goes on from any turn of its session so far, not the last. rag:
 // between shared prompt and text stand 3 to 8 different documents of 20000, the i-th chosen with a
 // chance of 1 / i, 1500 x 2 tokens each. sampling: a session is 4, 8, 16 or 32 samples of one
 // prompt, at one time; each goes on for itself. A session ends before its prompt passes 131072

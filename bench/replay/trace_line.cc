@@ -62,6 +62,26 @@ const FieldName* FindField(std::string_view name, Format format) {
 
 absl::Status Bad(const std::string& what) { return absl::InvalidArgumentError(what); }
 
+// In our words: simdjson's change from version to version.
+const char* Describe(simdjson::error_code error) {
+  switch (error) {
+    case simdjson::UTF8_ERROR:
+      return "not valid UTF-8";
+    case simdjson::NUMBER_ERROR:
+      return "a number that is malformed or has more than 64 bits";
+    case simdjson::UNCLOSED_STRING:
+      return "a string without an end";
+    case simdjson::STRING_ERROR:
+    case simdjson::UNESCAPED_CHARS:
+      return "a string with a bad escape or a control character";
+    case simdjson::CAPACITY:
+    case simdjson::MEMALLOC:
+      return "a line that is too long";
+    default:
+      return "not JSON";
+  }
+}
+
 // A number as it is, anything else by its kind: a line may be megabytes long.
 std::string Describe(element value) {
   switch (value.type()) {
@@ -219,8 +239,7 @@ absl::Status ParseTraceLine(std::string_view text, Format format, simdjson::dom:
   }
   element root;
   if (const auto error = parser->parse(text.data(), text.size(), false).get(root)) {
-    return Bad(absl::StrCat("not JSON (", simdjson::error_message(error),
-                            "), expected one JSON object a line"));
+    return Bad(absl::StrCat(Describe(error), ", expected one JSON object a line"));
   }
   simdjson::dom::object object;
   if (root.get(object) != simdjson::SUCCESS) {

@@ -105,7 +105,7 @@ TEST(Serving, APrefixIsSharedAndTimesAreThoseOfTheCostModel) {
 TEST(Serving, DecodesComeFirstAndPromptsShareTheRestOfTheBudget) {
   Trace trace = NewTrace();
   Add(&trace, 0, 2, 3, {1, 2, 3});
-  Add(&trace, 0, 5, 1, {11, 12, 13});
+  Add(&trace, 0, 9, 1, {11, 12, 13, 14});
   Add(&trace, 0, 1, 1, {21, 22});
   ServingOptions options = Small();
   options.max_batch = 2;
@@ -115,15 +115,15 @@ TEST(Serving, DecodesComeFirstAndPromptsShareTheRestOfTheBudget) {
     steps.push_back({step.prompt_tokens, step.decodes, step.running, step.waiting});
   };
   const ServingResult result = Serve(trace, options);
-  // The third waits for a place: the second ends with step 2.
-  const std::vector<std::array<int32_t, 4>> expected = {{4, 0, 2, 1}, {3, 1, 2, 1}, {1, 1, 2, 0}};
+  // The third waits for a place: the first ends with step 3.
+  const std::vector<std::array<int32_t, 4>> expected = {
+      {4, 0, 2, 1}, {3, 1, 2, 1}, {3, 1, 2, 1}, {2, 0, 2, 0}};
   EXPECT_EQ(steps, expected);
-  // Steps: 1 + 4; 1 + 3 + 0.1 + 0.003; 1 + 1 + 0.1 + 0.004 ms.
-  EXPECT_DOUBLE_EQ(result.first_token_ms.p50, 9.103);
-  EXPECT_DOUBLE_EQ(result.first_token_ms.most, 11.207);
-  EXPECT_DOUBLE_EQ(result.first_token_ms.mean, (5 + 9.103 + 11.207) / 3);
-  EXPECT_DOUBLE_EQ(result.end_to_end_ms.p50, 11.207);
-  EXPECT_DOUBLE_EQ(result.between_tokens_ms.most, (11.207 - 5) / 2);
+  // Steps: 1 + 4; 1 + 3 + 0.1 + 0.003; 1 + 3 + 0.1 + 0.004; 1 + 2 ms.
+  EXPECT_DOUBLE_EQ(result.first_token_ms.p50, 16.207);
+  EXPECT_DOUBLE_EQ(result.first_token_ms.mean, (5 + 16.207 + 16.207) / 3);
+  EXPECT_DOUBLE_EQ(result.end_to_end_ms.mean, (13.207 + 16.207 + 16.207) / 3);
+  EXPECT_DOUBLE_EQ(result.between_tokens_ms.most, (13.207 - 5) / 2);
 }
 
 TEST(Serving, ALongPromptIsComputedInChunks) {
@@ -225,8 +225,8 @@ TEST(Serving, APromptWithoutAnAnswerEndsWhenItIsComputed) {
   const ServingResult result = Serve(trace, Small());
   EXPECT_EQ(result.first_token_ms.count, 0);
   EXPECT_EQ(result.end_to_end_ms.count, 2);
-  // Page 1 is shared, page 2 copied but for its last token: that is computed for its logits, but a
-  // copy of fewer than 4 tokens is not worth it (Options::min_copy_tokens).
+  // Page 1 is shared. Of page 2 the last token is computed in any case, and copying the other 3 is
+  // not worth it (Options::min_copy_tokens).
   EXPECT_EQ(result.hit_tokens, 4);
   EXPECT_DOUBLE_EQ(result.end_to_end_ms.p50, 5);
 }
@@ -234,27 +234,47 @@ TEST(Serving, APromptWithoutAnAnswerEndsWhenItIsComputed) {
 TEST(Serving, WithoutRoomTheLatestMakesItAndComesBack) {
   Trace trace = NewTrace();
   Add(&trace, 0, 8, 12, {1, 2, /*answer*/ 3, 4, 5});
-  Add(&trace, 0, 8, 12, {11, 12, /*answer*/ 13, 14, 15});
+  Add(&trace, 0, 8, 10, {11, 12, /*answer*/ 13, 14, 15});
+  Add(&trace, 0, 4, 1, {21, /*answer*/ 22});
+  ServingOptions options = Small();
+  options.pages = 6;
+  options.max_batch = 2;
+  std::vector<int32_t> running;
+  options.after_step = [&](const ServingStep& step) { running.push_back(step.running); };
+  const ServingResult result = Serve(trace, options);
+  // The first two have 3 full pages each when both want a fourth. The second goes; the first takes
+  // its last page, then the next, and ends 7 steps later. The second finds its first page and
+  // computes 8 tokens, and the newest, again. The third is behind it, and so waits all that time.
+  std::vector<int32_t> expected(5, 2);    // the prompts, 4 decodes
+  expected.insert(expected.end(), 7, 1);  // the first alone
+  expected.push_back(2);                  // the second comes back, the third runs
+  expected.insert(expected.end(), 4, 1);  // the second ends
+  EXPECT_EQ(running, expected);
+  EXPECT_EQ(result.preemptions, 1);
+  EXPECT_EQ(result.hit_tokens, 0);  // what a preempted request finds is not a hit
+  EXPECT_EQ(result.rehit_tokens, 4);
+  EXPECT_EQ(result.recomputed_tokens, 8);
+  // Two by the first. The second takes the page that the first had not filled, then two of its full
+  // ones and later another; the third takes one.
+  EXPECT_EQ(result.evictions, 6);
+  EXPECT_EQ(result.end_to_end_ms.count, 3);
+}
+
+TEST(Serving, WhoFoundNoRoomIsTriedAgainWhenThereIsMore) {
+  Trace trace = NewTrace();
+  Add(&trace, 0, 8, 12, {1, 2, /*answer*/ 3, 4, 5});
+  Add(&trace, 0, 8, 1, {11, 12, /*answer*/ 13});
+  Add(&trace, 0, 12, 1, {21, 22, 23, /*answer*/ 24});
   ServingOptions options = Small();
   options.pages = 6;
   std::vector<int32_t> running;
   options.after_step = [&](const ServingStep& step) { running.push_back(step.running); };
   const ServingResult result = Serve(trace, options);
-  // Both have 3 full pages when both want a fourth. The second goes; the first takes its last page,
-  // then the next, and ends 8 steps later. The second finds its first page and computes the other
-  // 8 tokens, and the newest, again.
-  EXPECT_EQ(result.preemptions, 1);
-  EXPECT_EQ(result.hit_tokens, 0);  // what a preempted request finds is not a hit
-  EXPECT_EQ(result.rehit_tokens, 4);
-  EXPECT_EQ(result.recomputed_tokens, 8);
-  // Two by the first; the second takes the page that was not full, then three of the first's.
-  EXPECT_EQ(result.evictions, 5);
-  std::vector<int32_t> expected(5, 2);  // the prompts, 4 decodes
-  expected.insert(expected.end(), 7, 1);
-  expected.insert(expected.end(), 7, 1);
+  // Of 6 pages the first two take 4. When the second has ended, the first has 3: 3 are left.
+  std::vector<int32_t> expected(2, 2);
+  expected.insert(expected.end(), 10, 1);
   EXPECT_EQ(running, expected);
-  EXPECT_EQ(result.end_to_end_ms.count, 2);
-  EXPECT_LT(result.end_to_end_ms.p50, result.end_to_end_ms.most);
+  EXPECT_EQ(result.preemptions, 0);
 }
 
 TEST(Serving, APromptWaitsUntilAllOfItHasRoom) {
@@ -308,6 +328,15 @@ TEST(Serving, LifetimesEndWhenAPageIsHandedOutAgain) {
   std::array<int64_t, 32> expected{};
   expected[1] = 4;
   EXPECT_EQ(result.lifetimes.bins, expected);
+}
+
+TEST(Serving, AHitDoesNotEndAPagesLife) {
+  Trace trace = NewTrace();
+  Add(&trace, 0, 8, 0, {1, 2});
+  Add(&trace, 50, 8, 0, {1, 3});
+  const ServingResult result = Serve(trace, Small());
+  EXPECT_EQ(result.hit_tokens, 4);
+  EXPECT_EQ(result.lifetimes.bins, (std::array<int64_t, 32>{}));
 }
 
 // Many requests with shared prefixes, follow-ups and two tenants.

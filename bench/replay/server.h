@@ -26,8 +26,10 @@ namespace replay {
 // Tokens that a request computes in all. The answer's last one is never computed.
 int64_t TotalTokens(const Request& request);
 
+// serving.h tells what a step does; this is its state.
 class Server {
  public:
+  // Borrows `trace` and `options`, which must have been checked.
   Server(const Trace& trace, const ServingOptions& options, Arrivals arrivals,
          std::unique_ptr<quire::KvCache> cache);
 
@@ -69,7 +71,7 @@ class Server {
   absl::Status Step();
   void AddWork(int32_t index);
   void ScheduleRunning();
-  absl::Status ReserveForRunning(bool* preempted);
+  absl::Status ReserveForRunning();
   void Preempt();
   int32_t Room();
   absl::Status Admit();
@@ -82,7 +84,7 @@ class Server {
   bool Generate(int32_t index);
   ServingResult Finish();
 
-  // Calls `calls` and counts its processor time as the manager's.
+  // Calls `calls` and counts their time as the manager's.
   template <typename Calls>
   auto Timed(const Calls& calls);
   void Drop(quire::Sequence* sequence);

@@ -6,8 +6,8 @@
 //   one token for each sequence that is generating, then chunks of prompts, oldest first, up to
 //     token_budget; ReserveAll; while that finds no room the latest admitted is preempted: it goes
 //     back to the head of the queue and will be computed again, as far as its pages are gone
-//   while there are slots, budget and room for its whole prompt, the head of the queue is started
-//     (not in a step that preempted: who was preempted would only take the room back)
+//   while there are slots, budget and room for all its known tokens, the head of the queue is
+//     started (who was preempted in this step is not: others now have what it lacked)
 //   TakePlan and Retire (copies cost nothing: moving a page is little next to computing it),
 //     CommitAll, and the clock goes on by what the step costs
 //
@@ -61,8 +61,9 @@ struct ServingOptions {
 };
 
 // kInvalidArgument: names the option, or the field of the trace, and its range. The result depends
-// on the arguments alone, but for manager_us and manager_seconds: those are the thread's processor
-// time in the manager's calls, Stats that room is judged by included.
+// on the arguments alone, but for manager_us and manager_seconds: those are real time in calls of
+// the KvCache, reading the clock included. So run it where nothing else runs, or look at the
+// percentiles and not at `most`. What is asked for samples and fragmentation is not in it.
 absl::StatusOr<ServingResult> RunServing(const Trace& trace, const ServingOptions& options);
 
 }  // namespace replay

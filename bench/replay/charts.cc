@@ -34,6 +34,7 @@ Extent ValuesOf(const LineChart& chart) {
   Extent extent;
   for (const Series& series : chart.series) {
     for (const auto& [unused, v] : series.points) {
+      if (!std::isfinite(v)) continue;
       extent.low = std::min(extent.low, v);
       extent.high = std::max(extent.high, v);
     }
@@ -87,6 +88,7 @@ std::string XAxis(const std::vector<double>& sizes, const Plot& plot, const Scal
 std::string DrawSeries(const Series& series, const Scale& x, const Scale& y) {
   std::string d, marks;
   for (const auto& [size, v] : series.points) {
+    if (!std::isfinite(v)) continue;
     absl::StrAppend(&d, d.empty() ? "M" : "L", Coordinate(x.At(size)), ",", Coordinate(y.At(v)));
     marks += Marker(series.style, x.At(size), y.At(v), 4);
   }
@@ -167,6 +169,7 @@ std::string DrawBars(const LineChart& chart, double width) {
     out += Text("value", end + 7, y + 30, "start", Format(chart.unit, v)) + "</g>\n";
     y += row;
   }
+  if (extent.low < 0) out += Line("axis", x.At(0), top, x.At(0), height - 4);
   if (chart.level) {
     const double at = x.At(*chart.level);
     out += Line("level", at, 20, at, height - 4);
@@ -186,7 +189,7 @@ double Scale::At(double v) const {
 }
 
 std::vector<double> Ticks(double low, double high, int most) {
-  if (!(high > low) || most < 1) return {low};
+  if (!(high > low) || !std::isfinite(high - low) || most < 1) return {low};
   const double magnitude = std::pow(10, std::floor(std::log10((high - low) / most)));
   for (const double factor : {1.0, 2.0, 5.0, 10.0, 20.0, 50.0}) {
     const double step = factor * magnitude;
@@ -201,7 +204,7 @@ std::vector<double> Ticks(double low, double high, int most) {
 }
 
 std::vector<double> LogTicks(double low, double high) {
-  if (!(high > low) || !(low > 0)) return {low};
+  if (!(high > low) || !(low > 0) || !std::isfinite(high)) return {low};
   const bool few = high / low < 500;
   std::vector<double> ticks;
   for (double power = std::pow(10, std::floor(std::log10(low))); power <= high; power *= 10) {

@@ -98,10 +98,11 @@ std::string BelowBaseline(const Results& results) {
       most = std::max(most, lru->page_hit_rate() - r.page_hit_rate());
     }
     if (below == 0) continue;
-    parts.push_back(
-        absl::StrCat(Bold(policy), " at ", below, " of ", sizes, sizes == 1 ? " size" : " sizes",
-                     ", by ", below > 1 ? "up to " : "",
-                     most < 0.00005 ? "less than 0.01" : Points(most).substr(1), " points"));
+    const std::string where =
+        sizes == 1 ? "" : absl::StrCat(" at ", below, " of ", sizes, " sizes,");
+    parts.push_back(absl::StrCat(Bold(policy), where, below > 1 ? " by up to " : " by ",
+                                 most < 0.00005 ? "less than 0.01" : Points(most).substr(1),
+                                 " points"));
   }
   if (parts.empty()) return "";
   std::string out = "Below lru: ";
@@ -123,10 +124,12 @@ std::string FirstTokenSpread(const Results& results) {
     }
   }
   if (fast == nullptr) return "";
-  return absl::StrCat("The 99th percentile of the time to first token differs most at ",
-                      Count(fast->pages), " pages: ", Milliseconds(fast->first_token_ms.p99),
-                      " with ", Bold(fast->policy), ", ", Milliseconds(slow->first_token_ms.p99),
-                      " with ", Bold(slow->policy), ".");
+  const bool one_size = SizesOf(results.serving).size() == 1;
+  return absl::StrCat("The 99th percentile of the time to first token ",
+                      one_size ? "is " : "differs most at ",
+                      one_size ? "" : absl::StrCat(Count(fast->pages), " pages: "),
+                      Milliseconds(fast->first_token_ms.p99), " with ", Bold(fast->policy), ", ",
+                      Milliseconds(slow->first_token_ms.p99), " with ", Bold(slow->policy), ".");
 }
 
 }  // namespace

@@ -70,7 +70,7 @@ std::string Paragraph(const std::string& html_class, std::string_view text);
 std::string BothWidths(const std::string& wide_html, const std::string& narrow_html);
 
 // Alternatives of which one is seen: radio buttons and a style sheet, no script. One panel alone
-// has no buttons. On paper all are seen.
+// has no buttons. On paper: the one that was chosen, under its name.
 struct Panel {
   std::string label;
   std::string html;

@@ -1,6 +1,7 @@
 // Requests at their times, batched: what they waited for, and where the pages were.
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -68,7 +69,7 @@ std::string TimesChart(const Results& results, const Policies& policies, const s
     // The axis is that of all sizes, so that switching between them shows the difference.
     const Percentiles& p = times(r);
     if (p.count > 0 && p.p50 > 0) chart.low = chart.low > 0 ? std::min(chart.low, p.p50) : p.p50;
-    if (p.count > 0) chart.high = std::max(chart.high, p.p99);
+    if (p.count > 0 && std::isfinite(p.p99)) chart.high = std::max(chart.high, p.p99);
     if (r.pages != pages) continue;
     any = any || p.count > 0;
     chart.rows.push_back({r.policy, policies.StyleOf(r.policy), p});

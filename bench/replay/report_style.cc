@@ -16,14 +16,16 @@ constexpr char kColourPairs[] = R"(
 :root {
   color-scheme: light dark;
   --back: #fcfcfa; --raised: #ffffff; --ink: #1d2024; --quiet: #5a6068; --line: #d9dbd8;
-  --grid: #e6e7e4; --link: #0062a3; --live: #24425f; --cached: #7fa7c9; --free: #e3e8ec; --shade: #00000026;
+  --grid: #e6e7e4; --link: #0062a3; --live: #14304b; --cached: #5685b0; --free: #e3e8ec;
+  --shade: #00000026;
   --c0: #0068ad; --c1: #c24a00; --c2: #007d58; --c3: #a83f86; --c4: #8a6400; --c5: #6550c8;
   --c6: #4c5560; --c7: #a3232f;
 }
 @media screen and (prefers-color-scheme: dark) {
   :root {
     --back: #15171a; --raised: #1f2226; --ink: #e8e8e4; --quiet: #a6acb3; --line: #383c42;
-    --grid: #2a2d32; --link: #7cc0f5; --live: #d5e6f5; --cached: #5d8db5; --free: #262b31; --shade: #000000b0;
+    --grid: #2a2d32; --link: #7cc0f5; --live: #d5e6f5; --cached: #5384ac; --free: #262b31;
+    --shade: #000000b0;
     --c0: #5fb4f2; --c1: #ff9152; --c2: #3ecb9c; --c3: #ee90c6; --c4: #e3b341; --c5: #b3a2ff;
     --c6: #b4bcc6; --c7: #ff7b85;
   }
@@ -46,6 +48,7 @@ section { margin-top: 48px; padding-top: 28px; border-top: 1px solid var(--line)
 code { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 .kind { color: var(--quiet); font-size: 14px; margin-bottom: 4px; }
 .note, .model { color: var(--quiet); font-size: 14px; max-width: 76ch; margin-top: 6px; }
+.scroll + .note { margin-top: 12px; }
 .model { overflow-wrap: anywhere; }
 .facts { display: flex; flex-wrap: wrap; gap: 12px 32px; margin-top: 20px; }
 .facts dt { color: var(--quiet); font-size: 13px; }
@@ -73,7 +76,6 @@ figcaption { font-size: 14px; line-height: 1.4; }
 figcaption b { font-weight: 600; }
 figcaption span { color: var(--quiet); font-size: 13px; margin-left: 6px; }
 .multiples figcaption span { display: block; margin: 0; }
-.multiples figcaption span { display: block; margin: 0; }
 figure svg { display: block; width: 100%; height: auto; margin-top: 8px; }
 .narrow { display: none; max-width: 480px; }
 .multiples { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr));
@@ -81,7 +83,8 @@ figure svg { display: block; width: 100%; height: auto; margin-top: 8px; }
 .pair { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 440px), 1fr));
   gap: 0 32px; }
 .pair figure { max-width: 560px; }
-/* A shade at the side where there is more: it lies under a cover that scrolls away with the text. */
+/* A shade at the side where there is more: it lies under a cover that scrolls away with the
+   text. */
 .scroll {
   overflow-x: auto; margin-top: 12px;
   background:
@@ -90,7 +93,9 @@ figure svg { display: block; width: 100%; height: auto; margin-top: 8px; }
     linear-gradient(to right, var(--shade), transparent) left / 14px 100% no-repeat scroll,
     linear-gradient(to left, var(--shade), transparent) right / 14px 100% no-repeat scroll;
 }
-.scroll:focus-visible, summary:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
+.scroll:focus-visible, summary:focus-visible {
+  outline: 2px solid var(--link); outline-offset: 2px;
+}
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { padding: 5px 9px; text-align: right; white-space: nowrap; font-weight: 400; }
 thead th { color: var(--quiet); font-size: 12px; border-bottom: 1px solid var(--line); }
@@ -161,12 +166,15 @@ path.free { fill: var(--free); }
 @media print {
   body { max-width: none; padding: 0; font-size: 11pt; }
   figure, tr { break-inside: avoid; }
-  h2, h3 { break-after: avoid; }
-  .scroll { overflow: visible; }
-  table { font-size: 7pt; }
-  th, td { padding: 2px 4px; }
+  h2, h3, .on-paper, .note, .legend { break-after: avoid; }
+  .scroll { overflow: visible; background: none; }
+  table { font-size: 6pt; }
+  th, td { padding: 1px 3px; }
+  thead th { font-size: 6pt; white-space: normal; vertical-align: bottom; }
   .picker > label, .picker > legend { display: none; }
-  .picker > .panel { display: block; }
+  .wide { display: block; }
+  .narrow { display: none; }
+  td code { font-size: inherit; }
   .panel .on-paper { display: block; font-weight: 600; margin-top: 16px; }
 }
 )";

@@ -26,6 +26,19 @@ bool ParseNumber(const std::string& text, T* value) {
   return error == std::errc() && stop == end;
 }
 
+template <typename T>
+std::function<absl::Status(const std::string&)> SetWhole(const std::string& name, T* value, T least,
+                                                         T most) {
+  return [=](const std::string& text) {
+    T number = 0;
+    if (!ParseNumber(text, &number) || number < least || number > most) {
+      return Bad(name, text, absl::StrCat("a whole number from ", least, " to ", most));
+    }
+    *value = number;
+    return absl::OkStatus();
+  };
+}
+
 }  // namespace
 
 void Flags::Add(const std::string& name, std::string* value) {
@@ -36,14 +49,11 @@ void Flags::Add(const std::string& name, std::string* value) {
 }
 
 void Flags::Add(const std::string& name, int32_t* value, int32_t least, int32_t most) {
-  setters_[name] = [=](const std::string& text) {
-    int32_t number = 0;
-    if (!ParseNumber(text, &number) || number < least || number > most) {
-      return Bad(name, text, absl::StrCat("a whole number from ", least, " to ", most));
-    }
-    *value = number;
-    return absl::OkStatus();
-  };
+  setters_[name] = SetWhole(name, value, least, most);
+}
+
+void Flags::Add(const std::string& name, int64_t* value, int64_t least, int64_t most) {
+  setters_[name] = SetWhole(name, value, least, most);
 }
 
 void Flags::Add(const std::string& name, uint64_t* value) {
@@ -64,6 +74,28 @@ void Flags::Add(const std::string& name, float* value) {
   };
 }
 
+void Flags::Add(const std::string& name, double* value) {
+  setters_[name] = [=](const std::string& text) {
+    double number = 0;
+    if (!ParseNumber(text, &number) || std::isnan(number) || number < 0) {
+      return Bad(name, text, "a number from 0, or inf");
+    }
+    *value = number;
+    return absl::OkStatus();
+  };
+}
+
+void Flags::AddSwitch(const std::string& name, bool* value) {
+  switches_.insert(name);
+  setters_[name] = [=](const std::string& text) {
+    if (text != "true" && text != "false") {
+      return Bad(name, text, "given without a value, or as =true or =false");
+    }
+    *value = text == "true";
+    return absl::OkStatus();
+  };
+}
+
 absl::Status Flags::Parse(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     std::string name = argv[i];
@@ -79,7 +111,9 @@ absl::Status Flags::Parse(int argc, char** argv) {
     if (setter == setters_.end()) {
       return absl::InvalidArgumentError(absl::StrCat("unknown flag ", name, "; --help lists them"));
     }
-    if (!has_value) {
+    if (!has_value && switches_.contains(name)) {
+      value = "true";
+    } else if (!has_value) {
       if (++i == argc) return absl::InvalidArgumentError(absl::StrCat(name, " needs a value"));
       value = argv[i];
     }

@@ -30,6 +30,7 @@ struct SequentialResult {
   uint64_t hits_fnv1a64 = 0;   // over the hit pages of each request, little-endian uint32
   int64_t evictions = 0;
   double seconds = 0;          // of the replay alone: reading the trace and Belady are apart
+  double cpu_seconds = 0;      // processor time of the same: the machine may be shared
   int64_t metadata_bytes = 0;  // the manager's, tokens of the index included
   int64_t ghost_bytes = 0;     // of those, memory of evicted pages
   Lifetimes lifetimes;
@@ -44,10 +45,12 @@ struct SequentialResult {
   }
 };
 
-// The most hits that any policy could have at one size, knowing the future.
+// The most hits that any policy could have at one size, knowing the future; belady.h says how the
+// two differ.
 struct BeladyResult {
   int32_t pages = 0;
   int64_t hit_pages = 0;
+  int64_t pinned_hit_pages = 0;  // a running request's pages take room too
 };
 
 // Of a set of times: nearest-rank percentiles; 0 of an empty set.

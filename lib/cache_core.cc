@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/check.h"
+#include "lib/new_reclaimer.h"
 
 namespace quire {
 
@@ -63,7 +64,8 @@ absl::Status CheckOptions(const Options& options) {
         check("min_copy_tokens", options.min_copy_tokens, 1, kMaxTokens),
         check("max_rollback_tokens", options.max_rollback_tokens, 0, kMaxTokens),
         check("max_index_nodes", options.max_index_nodes, 0, kMaxPages),
-        check("reclaim", static_cast<int64_t>(options.reclaim), 0, 0)}) {
+        check("reclaim", static_cast<int64_t>(options.reclaim), 0,
+              static_cast<int64_t>(Reclaim::kLearned))}) {
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -115,6 +117,7 @@ absl::Status CacheCore::Init() {
       !status.ok()) {
     return status;
   }
+  if (absl::Status status = InitReclaimers(); !status.ok()) return status;
   const auto sequences = static_cast<size_t>(options_.max_sequences);
   if (!states_.Allocate(sequences) ||
       !tail_tokens_.Allocate(sequences * static_cast<size_t>(unit_))) {
@@ -139,18 +142,36 @@ absl::Status CacheCore::InitGroup(const GroupOptions& options, int32_t units_per
               .row_stride = CeilDiv(options_.max_sequence_tokens, options.tokens_per_page),
               .ahead = options.page_count >= kLargePool ? kAhead : 0,
               .allocator = *std::move(allocator),
-              .cached = NewReclaimer(options_.reclaim, options.page_count),
+              .cached = nullptr,
               .rows = {},
               .holds = {}};
   const auto rows = static_cast<size_t>(options_.max_sequences);
-  if (group.cached == nullptr ||
-      !group.rows.Allocate(rows * static_cast<size_t>(group.row_stride)) ||
+  if (!group.rows.Allocate(rows * static_cast<size_t>(group.row_stride)) ||
       !group.holds.Allocate(static_cast<size_t>(options.page_count))) {
     return absl::ResourceExhaustedError(
         absl::StrCat("no address space for ", rows, " page-table rows of ", group.row_stride,
                      " pages; lower max_sequences or max_sequence_tokens"));
   }
   groups_.push_back(std::move(group));
+  return absl::OkStatus();
+}
+
+absl::Status CacheCore::InitReclaimers() {
+  for (int32_t g = 0; g < group_count(); ++g) {
+    Group& group = groups_[g];
+    group.cached =
+        NewReclaimer(options_.reclaim, {.index = &index_,
+                                        .group = g,
+                                        .page_count = group.options.page_count,
+                                        .units_per_page = group.units_per_page,
+                                        .closed = group.options.lookback_tokens == kAllTokens});
+    if (group.cached == nullptr) {
+      return absl::ResourceExhaustedError(absl::StrCat("no memory for the order of group ", g,
+                                                       "'s ", group.options.page_count,
+                                                       " cached pages; lower page_count"));
+    }
+    group.counts_uses = group.cached->counts_uses();
+  }
   return absl::OkStatus();
 }
 
@@ -193,7 +214,8 @@ absl::StatusOr<Sequence> CacheCore::Fork(const Sequence& sequence) {
     extent.page_count = static_cast<int32_t>(CeilDiv(state.length, tokens_per_page));
     const PageId* row = Row(g, from);
     std::copy_n(row, extent.page_count, Row(g, fork.slot_));
-    for (int32_t p = extent.first_page; p < extent.page_count; ++p) PinPage(g, row[p]);
+    for (int32_t p = extent.first_page; p < extent.page_count; ++p)
+      groups_[g].allocator.Ref(row[p]);
     tail_shared = tail_shared || state.length % tokens_per_page != 0;
   }
   // Both now share the page that would be written next: the original has to ask again, too.
@@ -208,9 +230,12 @@ void CacheCore::Drop(const Sequence& sequence) {
     const Extent& extent = state.extents[g];
     // The tail first: a prefix is only of use from its beginning, so its end is reclaimed first.
     const int32_t ahead = groups_[g].ahead;
+    Release release = ReleaseOf(state);
+    const int32_t last = state.tip_units / groups_[g].units_per_page - 1;
     for (int32_t p = extent.page_count - 1; p >= extent.first_page; --p) {
       if (ahead > 0 && p - ahead >= extent.first_page) PrefetchPage(g, row[p - ahead]);
-      ReleasePage(g, row[p]);
+      release.last = p == last;
+      ReleasePage(g, row[p], release);
     }
   }
   index_.Unpin(state.tip);
@@ -219,16 +244,22 @@ void CacheCore::Drop(const Sequence& sequence) {
   free_slots_.push_back(sequence.slot_);
 }
 
-void CacheCore::PinPage(int32_t group, PageId page) {
+void CacheCore::PinHit(int32_t group, PageId page) {
   Group& g = groups_[group];
   // A parked page that is held was never given to the reclaimer.
   if (g.allocator.refs(page) == 0 && (g.held == 0 || g.holds[static_cast<size_t>(page)] == 0)) {
-    g.cached->Erase(page);
+    g.cached->Revive(page);
+  } else if (g.counts_uses) {
+    g.cached->HitLive(page);
   }
   g.allocator.Ref(page);
 }
 
-void CacheCore::ReleasePage(int32_t group, PageId page) {
+Release CacheCore::ReleaseOf(const State& state) const {
+  return {.new_units = state.tip_units - state.known_units, .continues = state.known_units > 1};
+}
+
+void CacheCore::ReleasePage(int32_t group, PageId page, const Release& release) {
   Group& g = groups_[group];
   if (!g.allocator.Unref(page)) return;
   if (g.held > 0 && g.holds[static_cast<size_t>(page)] > 0) {
@@ -237,7 +268,7 @@ void CacheCore::ReleasePage(int32_t group, PageId page) {
     if (g.holds[static_cast<size_t>(page)] > 0) return;
     if (g.allocator.refs(page) != 0) return;
   }
-  Park(group, page);
+  Park(group, page, release);
 }
 
 void CacheCore::PrefetchPage(int32_t group, PageId page) const {
@@ -247,10 +278,10 @@ void CacheCore::PrefetchPage(int32_t group, PageId page) const {
 }
 
 // Decides what becomes of a page without references and holds.
-void CacheCore::Park(int32_t group, PageId page) {
+void CacheCore::Park(int32_t group, PageId page, const Release& release) {
   Group& g = groups_[group];
   if (index_.keyed(group, page)) {
-    g.cached->Insert(page);
+    g.cached->Insert(page, release);
   } else {
     g.allocator.Free(page);
   }

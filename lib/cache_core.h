@@ -105,7 +105,8 @@ class CacheCore {
     int32_t valid_length = kAllValid;
     NodeId tip = kDefaultRoot;  // node of the last indexed unit; pinned
     int32_t tip_units = 0;
-    uint64_t batch = 0;  // last batch that named it: finds a sequence named twice
+    int32_t known_units = 0;  // of those, hit, or once indexed and remembered
+    uint64_t batch = 0;       // last batch that named it: finds a sequence named twice
     std::array<Extent, kMaxGroups> extents;
   };
 
@@ -116,6 +117,7 @@ class CacheCore {
     int32_t ahead = 0;  // pages to fetch ahead in a walk over a row; 0 where all stays in cache
     BlockAllocator allocator;
     std::unique_ptr<Reclaimer> cached;
+    bool counts_uses = false;   // cached->counts_uses(), without the call
     HugeArray<PageId> rows;     // [max_sequences][row_stride]
     HugeArray<uint16_t> holds;  // [page] outstanding copies that name it
     int32_t held = 0;           // sum of holds: zero lets the common path skip the array
@@ -141,7 +143,8 @@ class CacheCore {
 
   explicit CacheCore(const Options& options) : options_(options) {}
   absl::Status Init();
-  absl::Status InitGroup(const GroupOptions& options, int32_t max_nodes_hint);
+  absl::Status InitGroup(const GroupOptions& options, int32_t units_per_page);
+  absl::Status InitReclaimers();
 
   // cache_core.cc
   State& StateOf(const Sequence& s) { return const_cast<State&>(std::as_const(*this).StateOf(s)); }
@@ -159,10 +162,11 @@ class CacheCore {
   }
   MatchRules Rules() const;
   void PinMatch(State& state, int32_t slot, const MatchResult& match);
-  void PinPage(int32_t group, PageId page);
-  void ReleasePage(int32_t group, PageId page);
+  void PinHit(int32_t group, PageId page);
+  void ReleasePage(int32_t group, PageId page, const Release& release = {});
+  Release ReleaseOf(const State& state) const;
   void PrefetchPage(int32_t group, PageId page) const;
-  void Park(int32_t group, PageId page);
+  void Park(int32_t group, PageId page, const Release& release = {});
   void MoveTip(State& state, NodeId tip, int32_t units);
   int32_t group_count() const { return static_cast<int32_t>(groups_.size()); }
 

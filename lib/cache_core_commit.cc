@@ -93,6 +93,8 @@ bool CacheCore::IndexUnits(State& state, int32_t slot, const TokenId* tokens, in
       const PageId* row = Row(g, slot);
       for (int32_t p = first / units_per_page; p < (first + batch) / units_per_page; ++p) {
         index_.PrefetchKey(g, row[p]);
+        if (!groups_[g].counts_uses) continue;
+        groups_[g].cached->PrefetchRemembered(keys[(p + 1) * units_per_page - 1 - first]);
       }
     }
     for (int32_t i = 0; i < batch; ++i, tokens += unit_) {
@@ -114,7 +116,12 @@ bool CacheCore::IndexUnit(State& state, int32_t slot, const TokenId* tokens, uin
     const int32_t units_per_page = groups_[g].units_per_page;
     if (units_per_page > 1 && units % units_per_page != 0) continue;
     // If the same tokens are indexed already, this page joins them as the youngest duplicate.
-    index_.Attach(node, g, Row(g, slot)[units / units_per_page - 1]);
+    const PageId page = Row(g, slot)[units / units_per_page - 1];
+    index_.Attach(node, g, page);
+    if (groups_[g].counts_uses && groups_[g].cached->Indexed(page) &&
+        state.known_units >= units - units_per_page) {
+      state.known_units = units;
+    }
   }
   return true;
 }
@@ -138,7 +145,7 @@ void CacheCore::ReleasePastWindow(State& state, int32_t slot) {
       // A page that an outstanding copy names stays until Retire has said whether its contents, and
       // so ours, are good. The next Commit releases it.
       if (groups_[g].held > 0 && groups_[g].holds[static_cast<size_t>(page)] > 0) break;
-      ReleasePage(g, std::exchange(page, kNoPage));
+      ReleasePage(g, std::exchange(page, kNoPage), ReleaseOf(state));
     }
   }
 }
@@ -169,7 +176,7 @@ absl::Status CacheCore::Truncate(const Sequence& sequence, int32_t length) {
     Extent& extent = state.extents[g];
     const PageId* row = Row(g, sequence.slot_);
     for (int32_t p = extent.page_count - 1; p >= std::max(keep, extent.first_page); --p) {
-      ReleasePage(g, row[p]);
+      ReleasePage(g, row[p], ReleaseOf(state));
     }
     extent.page_count = std::min(extent.page_count, keep);
     extent.first_page = std::min(extent.first_page, extent.page_count);
@@ -196,6 +203,7 @@ void CacheCore::TruncateChain(State& state, int32_t slot, int32_t length) {
   if (cut != kNoNode) std::copy_n(index_.tokens(cut), rest, TailTokens(slot));
   const bool tokens_known = rest == 0 || cut != kNoNode || same_unit;
   MoveTip(state, node, std::min(state.tip_units, units));
+  state.known_units = std::min(state.known_units, state.tip_units);
   state.chain_whole = state.write_cache && state.tip_units == units && tokens_known;
 }
 

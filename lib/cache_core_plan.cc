@@ -164,10 +164,11 @@ void CacheCore::DetachAllPages(NodeId node) {
   for (int32_t g = 0; g < group_count(); ++g) {
     Group& group = groups_[g];
     for (PageId page = index_.page(node, g); page != kNoPage; page = index_.page(node, g)) {
+      const bool cached =
+          group.allocator.refs(page) == 0 && group.holds[static_cast<size_t>(page)] == 0;
+      if (cached) group.cached->Erase(page);  // before: it may ask for the page's node
       index_.Detach(g, page);
-      if (group.allocator.refs(page) != 0 || group.holds[static_cast<size_t>(page)] != 0) continue;
-      group.cached->Erase(page);
-      group.allocator.Free(page);
+      if (cached) group.allocator.Free(page);
     }
   }
 }

@@ -66,6 +66,7 @@ absl::StatusOr<Sequence> CacheCore::Start(std::span<const TokenId> prompt, const
 
 void CacheCore::PinMatch(State& state, int32_t slot, const MatchResult& match) {
   MoveTip(state, match.tip, match.tip_units);
+  state.known_units = match.tip_units;
   state.length = state.hit_tokens = state.capacity = match.tokens;
   for (int32_t g = 0; g < group_count(); ++g) {
     const GroupOptions& options = groups_[g].options;
@@ -84,11 +85,11 @@ void CacheCore::PinMatch(State& state, int32_t slot, const MatchResult& match) {
     const int32_t ahead = groups_[g].ahead;
     for (int32_t p = extent.first_page; p < full_pages; ++p) {
       if (ahead > 0 && p + ahead < full_pages) PrefetchPage(g, row[p + ahead]);
-      PinPage(g, row[p]);
+      PinHit(g, row[p]);
     }
     if (match.partial && match.tail[g] != kNoPage) {
       row[full_pages] = match.tail[g];
-      PinPage(g, row[full_pages]);
+      PinHit(g, row[full_pages]);
       ++extent.page_count;
     }
   }

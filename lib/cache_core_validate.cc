@@ -27,6 +27,7 @@ Stats CacheCore::stats() const {
     out.bytes_live = out.pages_live * group.options.page_bytes;
     out.evictions = group.evictions;
     out.copies = group.copies;
+    stats.ghost_bytes += group.cached->ghost_bytes();
     stats.metadata_bytes += group.cached->bytes() + static_cast<int64_t>(group.holds.bytes()) +
                             static_cast<int64_t>(group.options.page_count) * 8;
   }
@@ -133,6 +134,7 @@ absl::Status CacheCore::ValidateGroup(int32_t g) const {
   if (free != group.allocator.free_count() || cached != group.cached->size()) {
     return error("free + live + cached does not add up to the pool");
   }
+  if (const std::string fault = group.cached->Fault(); !fault.empty()) return error(fault);
   return absl::OkStatus();
 }
 

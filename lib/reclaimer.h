@@ -1,37 +1,69 @@
 // Reclaimer: which cached page is given up when free pages run out.
 //
-// One per group. The core tells it when a page becomes cached and when it stops being so; it owns
-// nothing but its order. Every cached page is in it, so a failure to allocate never evicts. The
-// interface is what the next policies (frequency with memory of evicted keys, priorities, quotas)
-// need to fit behind; they may only choose among pages whose successors are gone, which
-// least-recently-used order gives by itself: a sequence gives back its tail before its head.
+// One per group. The core tells it what happens to pages; it owns nothing but an order and what it
+// remembers. Every cached page is in it and can be taken, so a failure to allocate never evicts.
+//
+// Prefix-closed: a page whose successor in the prefix tree is cached is never taken, because the
+// successor could not be found without it. (Not so in groups with a window: there a page is of use
+// without its predecessors.) Deterministic, and no clock: time is counted in pages indexed.
+//
+// docs/policies.md says what each policy does and how they compare.
 
 #ifndef QUIRE_LIB_RECLAIMER_H_
 #define QUIRE_LIB_RECLAIMER_H_
 
 #include <cstdint>
-#include <memory>
+#include <string>
 
-#include "quire/options.h"
+#include "lib/prefix_index.h"
 #include "quire/types.h"
 
 namespace quire {
+
+// What is known of a page when the last sequence that holds it lets go: about that sequence.
+struct Release {
+  int32_t new_units = 0;   // units that no earlier sequence had, as far as is remembered
+  bool continues = false;  // more than one unit was known: it went on from something
+  bool last = false;       // this is its last indexed page
+};
 
 class Reclaimer {
  public:
   virtual ~Reclaimer() = default;
 
-  virtual void Insert(PageId page) = 0;          // became cached. REQUIRES: not in here
-  virtual void Erase(PageId page) = 0;           // hit, or lost its key. REQUIRES: in here
-  virtual PageId Take() = 0;                     // the victim, erased. REQUIRES: size() > 0
-  virtual void Prefetch(PageId page) const = 0;  // Insert or Erase will be called soon
-  virtual bool Contains(PageId page) const = 0;  // for Validate
+  // --- States of a page: out, or cached ---
+  virtual void Insert(PageId page, const Release& release) = 0;  // REQUIRES: out, and indexed
+  virtual void Revive(PageId page) = 0;  // a prompt hit it: out again. REQUIRES: cached
+  virtual void Erase(PageId page) = 0;   // it loses its key: out. REQUIRES: cached, still indexed
+  virtual PageId Take() = 0;             // the victim, now out. REQUIRES: size() > 0
+
+  // --- What only some policies want to know ---
+  // Asks for the two calls below; a policy that does not count uses is spared them.
+  virtual bool counts_uses() const { return false; }
+  // The page has got its key. True if a page with that key is remembered: it was here before.
+  virtual bool Indexed(PageId) { return false; }
+  virtual void HitLive(PageId) {}  // a prompt hit it while others held it
+
+  // --- Reading ---
+  virtual void Prefetch(PageId page) const = 0;       // a change of its state comes soon
+  virtual void PrefetchRemembered(uint64_t) const {}  // Indexed() of a page with that key
+  virtual bool Contains(PageId page) const = 0;       // cached?
   virtual int32_t size() const = 0;
-  virtual int64_t bytes() const = 0;
+  virtual int64_t bytes() const = 0;                 // all of it
+  virtual int64_t ghost_bytes() const { return 0; }  // of that, memory of pages given up
+
+  // Is what it keeps for closedness right? "" or what is wrong. O(pages).
+  virtual std::string Fault() const { return {}; }
 };
 
-// nullptr if there is no memory. Every call of the policies here is O(1).
-std::unique_ptr<Reclaimer> NewReclaimer(Reclaim policy, int32_t page_count);
+// The group that a Reclaimer serves. `index` outlives it.
+struct ReclaimerGroup {
+  const PrefixIndex* index = nullptr;
+  int32_t group = 0;
+  int32_t page_count = 0;
+  int32_t units_per_page = 1;
+  bool closed = true;  // false: the group has a window
+};
 
 }  // namespace quire
 

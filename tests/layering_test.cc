@@ -58,8 +58,14 @@ const std::map<std::string, Names> kMayInclude = {
     {"block_allocator", {"types", "check", "hash", "huge_memory"}},
     {"prefix_index", {"block_allocator", "namespace", "options"}},
     {"match", {"prefix_index"}},
+    {"reuse_model", {"check"}},
+    {"ghosts", {"huge_memory"}},
+    {"page_lists", {"reclaimer"}},
+    {"reclaimer_simple", {"page_lists"}},
+    {"reclaimer_learned", {"page_lists", "reuse_model", "ghosts"}},
+    {"new_reclaimer", {"reclaimer_simple", "reclaimer_learned"}},
     {"reclaimer", {"prefix_index"}},
-    {"cache_core", {"match", "reclaimer", "plan", "page_table"}},
+    {"cache_core", {"match", "new_reclaimer", "plan", "page_table"}},
     {"sequence", {"cache_core"}},
     {"kv_cache", {"sequence"}},
     {"c", {"kv_cache"}},
@@ -133,8 +139,10 @@ Names Reachable(const std::string& noun) {
 
 // The nouns above prefix_index's words that make up the manager.
 bool IsCore(const std::string& noun) {
-  static const Names core = {"block_allocator", "prefix_index", "match",    "reclaimer",
-                             "cache_core",      "sequence",     "kv_cache", "namespace"};
+  static const Names core = {"block_allocator",   "prefix_index", "match",    "reclaimer",
+                             "cache_core",        "sequence",     "kv_cache", "namespace",
+                             "page_lists",        "reuse_model",  "ghosts",   "reclaimer_simple",
+                             "reclaimer_learned", "new_reclaimer"};
   return core.contains(noun);
 }
 

@@ -10,6 +10,7 @@ namespace {
 
 constexpr PolicyName kPolicies[] = {
     {"lru", quire::Reclaim::kLru},
+    {"learned", quire::Reclaim::kLearned},
 };
 
 std::string AllNames() {

@@ -73,6 +73,7 @@ struct Stats {
   // Memory of the manager itself, page-table rows apart; tables count in full though untouched
   // parts take no memory yet.
   int64_t metadata_bytes = 0;
+  int64_t ghost_bytes = 0;  // of that, what Options::reclaim remembers of pages given up
 };
 
 struct StartOptions {

@@ -1,0 +1,114 @@
+#include "lib/page_lists.h"
+
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+namespace quire {
+
+bool PageLists::Init(const ReclaimerGroup& group, int32_t list_count, bool counted) {
+  group_ = group;
+  list_count_ = list_count;
+  counted_ = counted;
+  const auto pages = static_cast<size_t>(group.page_count);
+  if (!links_.Allocate(pages + static_cast<size_t>(list_count))) return false;
+  if (counted && !children_.Allocate(group.index->node_capacity())) return false;
+  for (size_t i = 0; i < pages; ++i) links_[i] = {kOut, kOut};
+  for (int32_t list = 0; list < list_count; ++list) At(Head(list)) = {Head(list), Head(list)};
+  return true;
+}
+
+NodeId PageLists::ParentNode(PageId page) const {
+  NodeId node = group_.index->node_of(group_.group, page);
+  for (int32_t i = 0; i < group_.units_per_page; ++i) node = group_.index->parent(node);
+  return group_.index->parent(node) == kNoNode ? kNoNode : node;
+}
+
+void PageLists::LinkAfter(int32_t before, PageId page) {
+  const auto i = static_cast<int32_t>(page);
+  Links& left = At(before);
+  At(i) = {before, left.next};
+  At(left.next).prev = i;
+  left.next = i;
+}
+
+void PageLists::PushYoungest(PageId page, int32_t list) {
+  QUIRE_CHECK(!Contains(page), "the page is cached already");
+  const int32_t youngest = At(Head(list)).prev;
+  if (youngest == Head(list)) ++old_end_changes_;
+  LinkAfter(youngest, page);
+  ++size_;
+  if (!counted_) return;
+  const NodeId parent = ParentNode(page);
+  if (parent != kNoNode) ++children_[static_cast<size_t>(parent)];
+}
+
+void PageLists::Unlink(PageId page) {
+  Links& links = At(static_cast<int32_t>(page));
+  if (links.prev != kOut) {
+    At(links.prev).next = links.next;
+    At(links.next).prev = links.prev;
+  }
+  links = {kOut, kOut};
+}
+
+void PageLists::Remove(PageId page) {
+  QUIRE_CHECK(Contains(page), "the page is not cached");
+  Unlink(page);
+  --size_;
+  if (!counted_) return;
+  const NodeId parent = ParentNode(page);
+  if (parent != kNoNode && --children_[static_cast<size_t>(parent)] == 0) ChildLeft(parent);
+}
+
+// The last cached child is gone: pages of `parent` that waited for that may leave now.
+void PageLists::ChildLeft(NodeId parent) {
+  const PageId first = group_.index->page(parent, group_.group);
+  if (first == kNoPage) return;
+  PageId page = first;
+  do {
+    if (IsAside(static_cast<int32_t>(page))) {
+      LinkAfter(Head(At(static_cast<int32_t>(page)).next), page);
+      ++old_end_changes_;
+    }
+    page = group_.index->next_duplicate(group_.group, page);
+  } while (page != first);
+}
+
+void PageLists::MoveToYoungest(PageId page, int32_t list) {
+  QUIRE_DCHECK(Contains(page) && !IsAside(static_cast<int32_t>(page)), "the page is in no list");
+  Unlink(page);
+  if (At(Head(list)).prev == Head(list)) ++old_end_changes_;
+  LinkAfter(At(Head(list)).prev, page);
+}
+
+void PageLists::SetAside(PageId page, int32_t list) {
+  QUIRE_DCHECK(HasCachedChild(page), "nothing would bring the page back");
+  Unlink(page);
+  At(static_cast<int32_t>(page)) = {kOut, list};
+}
+
+std::string PageLists::Fault() const {
+  std::vector<int32_t> children(children_.size(), 0);
+  int32_t cached = 0;
+  for (int32_t p = 0; p < group_.page_count; ++p) {
+    if (!Contains(PageId{p})) continue;
+    ++cached;
+    if (!counted_) continue;
+    const NodeId parent = ParentNode(PageId{p});
+    if (parent != kNoNode) ++children[static_cast<size_t>(parent)];
+    if (IsAside(p) && !HasCachedChild(PageId{p})) {
+      return absl::StrCat("page ", p, " was set aside and has no cached child");
+    }
+  }
+  if (cached != size_) return absl::StrCat(cached, " pages are cached and ", size_, " counted");
+  for (size_t i = 0; i < children.size(); ++i) {
+    if (children[i] != children_[i]) {
+      return absl::StrCat("node ", i, " has ", children[i], " cached children and counts ",
+                          children_[i]);
+    }
+  }
+  return {};
+}
+
+}  // namespace quire

@@ -1,0 +1,91 @@
+// PageLists: the cached pages of a group in several lists, each in the order of arrival, so that
+// only pages without a cached successor leave from the old end.
+//
+// A parent is released after its children, so in one list it stands behind them. With several lists
+// it may reach the old end of its own while a child waits in another. Then it is set aside, and
+// comes back to the old end when its last cached child has gone: each page is set aside at most
+// once for each time that it is released, which keeps every call O(1).
+//
+//   state of a page     links                  counts as cached
+//   out                 {kOut, kOut}           no
+//   in a list           neighbours             yes
+//   set aside           {kOut, list}           yes; has a cached child
+
+#ifndef QUIRE_LIB_PAGE_LISTS_H_
+#define QUIRE_LIB_PAGE_LISTS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "lib/check.h"
+#include "lib/huge_memory.h"
+#include "lib/reclaimer.h"
+
+namespace quire {
+
+class PageLists {
+ public:
+  // False if there is no memory. `counted` keeps the number of cached children of each node;
+  // without it every page is free to leave, which is right if there is one list.
+  [[nodiscard]] bool Init(const ReclaimerGroup& group, int32_t list_count, bool counted);
+
+  void PushYoungest(PageId page, int32_t list);
+  // Out of wherever it is. REQUIRES: cached, and still indexed.
+  void Remove(PageId page);
+  // Moves a page of a list to the young end of another.
+  void MoveToYoungest(PageId page, int32_t list);
+
+  // The oldest page of the list, or kNoPage.
+  PageId Oldest(int32_t list) const {
+    const int32_t next = At(Head(list)).next;
+    return next == Head(list) ? kNoPage : PageId{next};
+  }
+  bool HasCachedChild(PageId page) const {
+    return counted_ &&
+           children_[static_cast<size_t>(group_.index->node_of(group_.group, page))] > 0;
+  }
+  // REQUIRES: the page is in `list` and has a cached child.
+  void SetAside(PageId page, int32_t list);
+
+  bool Contains(PageId page) const {
+    const Links& links = At(static_cast<int32_t>(page));
+    return links.prev != kOut || links.next != kOut;
+  }
+  void Prefetch(PageId page) const { __builtin_prefetch(&links_[static_cast<size_t>(page)], 1); }
+  int32_t size() const { return size_; }
+  int64_t bytes() const { return static_cast<int64_t>(links_.bytes() + children_.bytes()); }
+  std::string Fault() const;
+
+  // Counts the times that the old end of a list changed otherwise than by Remove of its oldest
+  // page: a list began, or a page came back. Who remembers which list is next looks at it.
+  uint64_t old_end_changes() const { return old_end_changes_; }
+
+ private:
+  static constexpr int32_t kOut = -1;
+  struct Links {
+    int32_t prev;
+    int32_t next;
+  };
+  Links& At(int32_t i) { return links_[static_cast<size_t>(i)]; }
+  const Links& At(int32_t i) const { return links_[static_cast<size_t>(i)]; }
+  int32_t Head(int32_t list) const { return group_.page_count + list; }
+  bool IsAside(int32_t page) const { return At(page).prev == kOut && At(page).next != kOut; }
+
+  // The node of the page before this one, or kNoNode at a root.
+  NodeId ParentNode(PageId page) const;
+  void LinkAfter(int32_t before, PageId page);
+  void Unlink(PageId page);
+  void ChildLeft(NodeId parent);
+
+  ReclaimerGroup group_;
+  bool counted_ = false;
+  int32_t list_count_ = 0;
+  int32_t size_ = 0;
+  uint64_t old_end_changes_ = 0;
+  HugeArray<Links> links_;       // [page], then one head for each list
+  HugeArray<int32_t> children_;  // [node] cached pages right below it
+};
+
+}  // namespace quire
+
+#endif  // QUIRE_LIB_PAGE_LISTS_H_

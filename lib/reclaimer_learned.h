@@ -1,0 +1,95 @@
+// The default policy: the page whose expected hits for each unit of memory and time are fewest goes
+// first, as learned from the pages before it. docs/policies.md explains and measures it.
+//
+// What tells pages apart is what any manager knows of them: how often the page was used, evicted
+// and back included; whether it ended its request; how much of its request was new, for a short new
+// question in a long context comes from a conversation that goes on; and whether anything was
+// known.
+//
+// Cost: O(1) a page but for the choice of a list, O(classes) once for a run of pages, and what
+// ReuseModel says. 8 bytes of memory a page beyond the lists, 8 bytes for each ghost.
+
+#ifndef QUIRE_LIB_RECLAIMER_LEARNED_H_
+#define QUIRE_LIB_RECLAIMER_LEARNED_H_
+
+#include <cstdint>
+#include <string>
+
+#include "lib/ghosts.h"
+#include "lib/huge_memory.h"
+#include "lib/page_lists.h"
+#include "lib/reclaimer.h"
+#include "lib/reuse_model.h"
+
+namespace quire {
+
+class LearnedReclaimer final : public Reclaimer {
+ public:
+  LearnedReclaimer() : model_(kFamilies, kMembers) {}
+  [[nodiscard]] bool Init(const ReclaimerGroup& group);
+
+  void Insert(PageId page, const Release& release) override;
+  void Revive(PageId page) override;
+  void Erase(PageId page) override;
+  PageId Take() override;
+
+  bool counts_uses() const override { return true; }
+  bool Indexed(PageId page) override;
+  void HitLive(PageId page) override { CountUse(&At(page)); }
+
+  void Prefetch(PageId page) const override {
+    lists_.Prefetch(page);
+    __builtin_prefetch(&uses_[static_cast<size_t>(page)], 1);
+  }
+  void PrefetchRemembered(uint64_t key) const override { ghosts_.Prefetch(key); }
+  bool Contains(PageId page) const override { return lists_.Contains(page); }
+  int32_t size() const override { return lists_.size(); }
+  int64_t bytes() const override;
+  int64_t ghost_bytes() const override { return ghosts_.bytes(); }
+  std::string Fault() const override { return lists_.Fault(); }
+
+  // The class of a page with this many uses at such a release; for tests.
+  static int32_t ClassOf(int32_t uses, const Release& release);
+
+ private:
+  // Families: the last page of its request, never used before (often filled in part, and then never
+  // the same again); one use; two; three; more.
+  static constexpr int32_t kFamilies = 5;
+  // Members: the new part of the request in powers of two, up to 2^7 units and more, and whether
+  // the request went on from something.
+  static constexpr int32_t kNewParts = 8;
+  static constexpr int32_t kMembers = 2 * kNewParts;
+
+  struct Use {
+    uint16_t epoch;  // when it was last let go
+    uint8_t page_class;
+    uint8_t uses;
+  };
+  Use& At(PageId page) { return uses_[static_cast<size_t>(page)]; }
+  static void CountUse(Use* use) {
+    if (use->uses < UINT8_MAX) ++use->uses;
+  }
+  int32_t Choose();
+  uint64_t KeyOf(PageId page) const {
+    return group_.index->key(group_.index->node_of(group_.group, page));
+  }
+
+  ReclaimerGroup group_;
+  PageLists lists_;  // one for each class
+  ReuseModel model_;
+  Ghosts ghosts_;
+  HugeArray<Use> uses_;  // [page]
+  int32_t epoch_pages_ = 1;
+  int32_t indexed_ = 0;  // pages in this epoch
+
+  // The list that gives the next victim, as long as nothing has changed and its oldest page is
+  // worth no more than the best of the other lists.
+  int32_t chosen_ = -1;
+  uint64_t chosen_at_ = 0;  // lists_.old_end_changes()
+  double other_value_ = 0;
+  uint16_t other_age_ = 0;
+};
+
+}  // namespace quire
+
+#endif  // QUIRE_LIB_RECLAIMER_LEARNED_H_

@@ -13,6 +13,7 @@ bool PageLists::Init(const ReclaimerGroup& group, int32_t list_count, bool count
   const auto pages = static_cast<size_t>(group.page_count);
   if (!links_.Allocate(pages + static_cast<size_t>(list_count))) return false;
   if (counted && !children_.Allocate(group.index->node_capacity())) return false;
+  filled_.resize((static_cast<size_t>(list_count) + 63) / 64);
   for (size_t i = 0; i < pages; ++i) links_[i] = {kOut, kOut};
   for (int32_t list = 0; list < list_count; ++list) At(Head(list)) = {Head(list), Head(list)};
   return true;
@@ -27,6 +28,11 @@ NodeId PageLists::ParentNode(PageId page) const {
 void PageLists::LinkAfter(int32_t before, PageId page) {
   const auto i = static_cast<int32_t>(page);
   Links& left = At(before);
+  if (before >= group_.page_count && left.next == before) {
+    const int32_t list = before - group_.page_count;
+    filled_[static_cast<size_t>(list / 64)] |= uint64_t{1} << (list % 64);
+    ++old_end_changes_;
+  }
   At(i) = {before, left.next};
   At(left.next).prev = i;
   left.next = i;
@@ -35,7 +41,6 @@ void PageLists::LinkAfter(int32_t before, PageId page) {
 void PageLists::PushYoungest(PageId page, int32_t list) {
   QUIRE_CHECK(!Contains(page), "the page is cached already");
   const int32_t youngest = At(Head(list)).prev;
-  if (youngest == Head(list)) ++old_end_changes_;
   LinkAfter(youngest, page);
   ++size_;
   if (!counted_) return;
@@ -48,6 +53,10 @@ void PageLists::Unlink(PageId page) {
   if (links.prev != kOut) {
     At(links.prev).next = links.next;
     At(links.next).prev = links.prev;
+    if (links.prev == links.next) {  // nothing left but the head
+      const int32_t list = links.prev - group_.page_count;
+      filled_[static_cast<size_t>(list / 64)] &= ~(uint64_t{1} << (list % 64));
+    }
   }
   links = {kOut, kOut};
 }
@@ -78,7 +87,6 @@ void PageLists::ChildLeft(NodeId parent) {
 void PageLists::MoveToYoungest(PageId page, int32_t list) {
   QUIRE_DCHECK(Contains(page) && !IsAside(static_cast<int32_t>(page)), "the page is in no list");
   Unlink(page);
-  if (At(Head(list)).prev == Head(list)) ++old_end_changes_;
   LinkAfter(At(Head(list)).prev, page);
 }
 

@@ -14,8 +14,11 @@
 #ifndef QUIRE_LIB_PAGE_LISTS_H_
 #define QUIRE_LIB_PAGE_LISTS_H_
 
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "lib/check.h"
 #include "lib/huge_memory.h"
@@ -43,6 +46,15 @@ class PageLists {
   bool HasCachedChild(PageId page) const {
     return counted_ &&
            children_[static_cast<size_t>(group_.index->node_of(group_.group, page))] > 0;
+  }
+  // Calls f(list) for each list that has a page, in order.
+  template <typename F>
+  void ForEachList(F f) const {
+    for (size_t word = 0; word < filled_.size(); ++word) {
+      for (uint64_t bits = filled_[word]; bits != 0; bits &= bits - 1) {
+        f(static_cast<int32_t>(word * 64) + std::countr_zero(bits));
+      }
+    }
   }
   // REQUIRES: the page is in `list` and has a cached child.
   void SetAside(PageId page, int32_t list);
@@ -82,8 +94,9 @@ class PageLists {
   int32_t list_count_ = 0;
   int32_t size_ = 0;
   uint64_t old_end_changes_ = 0;
-  HugeArray<Links> links_;       // [page], then one head for each list
-  HugeArray<int32_t> children_;  // [node] cached pages right below it
+  std::vector<uint64_t> filled_;  // a bit for each list that has a page
+  HugeArray<Links> links_;        // [page], then one head for each list
+  HugeArray<int32_t> children_;   // [node] cached pages right below it
 };
 
 }  // namespace quire

@@ -114,9 +114,8 @@ int32_t LearnedReclaimer::Choose() {
   other_value_ = value;
   other_age_ = 0;
   chosen_ = -1;
-  for (int32_t list = 0; list < kFamilies * kMembers; ++list) {
+  lists_.ForEachList([&](int32_t list) {
     const PageId page = lists_.Oldest(list);
-    if (page == kNoPage) continue;
     const uint16_t this_age = model_.Age(At(page).epoch);
     const double this_value = model_.Value(list, this_age);
     if (before(this_value, this_age, value, age)) {
@@ -129,7 +128,7 @@ int32_t LearnedReclaimer::Choose() {
       other_value_ = this_value;
       other_age_ = this_age;
     }
-  }
+  });
   QUIRE_CHECK(chosen_ >= 0, "every cached page is set aside");
   chosen_at_ = lists_.old_end_changes();
   return chosen_;

@@ -18,7 +18,7 @@ constexpr double kFirstWeight = 20;
 constexpr double kFactorWeight = 5;
 // What was seen loses half its weight in about 20 times the pool's size of indexed pages: traffic
 // changes in hours, and 20 pools are some hours of a busy server.
-constexpr double kKeptEachEpoch = 0.9995;
+constexpr float kKeptEachTime = 0.992F;  // 0.9995 each epoch
 // Epochs between two looks at what was learned: a quarter of the pool.
 constexpr uint64_t kLearnEvery = 16;
 
@@ -45,12 +45,13 @@ ReuseModel::ReuseModel(int32_t families, int32_t members)
   }
   reached_.resize(classes_ * ages_);
   hit_.resize(classes_ * ages_);
+  seen_.resize(classes_);
   values_.resize(classes_ * ages_);
   left_.resize(classes_ * kEpochs);
-  Learn();
 }
 
 void ReuseModel::Enter(int32_t page_class) {
+  if (!seen_[static_cast<size_t>(page_class)]) Begin(page_class);
   ++Left(page_class, now());
   reached_[Index(page_class, 0)] += 1;
 }
@@ -72,16 +73,19 @@ void ReuseModel::Tick() {
     const auto back = static_cast<uint64_t>(begin_[a]);
     if (back > now_) break;
     const int32_t* left = &left_[((now_ - back) % kEpochs) * classes_];
-    for (size_t c = 0; c < classes_; ++c) reached_[c * ages_ + a] += left[c];
+    float* reached = &reached_[a * classes_];
+    for (size_t c = 0; c < classes_; ++c) reached[c] += static_cast<float>(left[c]);
   }
   const auto oldest = left_.begin() + static_cast<int64_t>((now_ % kEpochs) * classes_);
   std::fill(oldest, oldest + static_cast<int64_t>(classes_), 0);
-  for (double& count : reached_) count *= kKeptEachEpoch;
-  for (double& count : hit_) count *= kKeptEachEpoch;
-  if (now_ % kLearnEvery == 0) Learn();
+  if (now_ % kLearnEvery != 0) return;
+  for (float& count : reached_) count *= kKeptEachTime;
+  for (float& count : hit_) count *= kKeptEachTime;
+  Learn();
 }
 
 void ReuseModel::AddSeen(int32_t page_class, Seen* seen) const {
+  if (!seen_[static_cast<size_t>(page_class)]) return;
   for (size_t a = 0; a < ages_; ++a) {
     seen->reached[a] += reached_[Index(page_class, a)];
     seen->hit[a] += hit_[Index(page_class, a)];
@@ -116,24 +120,41 @@ ReuseModel::Ages ReuseModel::Hazard(const Seen& seen, const Ages& family) const 
   return hazard;
 }
 
-void ReuseModel::Learn() {
+ReuseModel::Ages ReuseModel::HazardOfAll() const {
   Seen all;
   for (int32_t c = 0; c < static_cast<int32_t>(classes_); ++c) AddSeen(c, &all);
-  Ages of_all{};
+  Ages hazard{};
   for (size_t a = 0; a < ages_; ++a) {
-    of_all[a] = (all.hit[a] + kFirstWeight * first_hazard_[a]) / (all.reached[a] + kFirstWeight);
+    hazard[a] = (all.hit[a] + kFirstWeight * first_hazard_[a]) / (all.reached[a] + kFirstWeight);
   }
-  Smooth(&of_all);
+  Smooth(&hazard);
+  return hazard;
+}
+
+ReuseModel::Ages ReuseModel::HazardOfFamily(int32_t family, const Ages& of_all) const {
+  Seen seen;
+  for (int32_t m = 0; m < members_; ++m) AddSeen(family * members_ + m, &seen);
+  return Hazard(seen, of_all);
+}
+
+void ReuseModel::Learn() {
+  const Ages of_all = HazardOfAll();
   for (int32_t family = 0; family < families_; ++family) {
-    Seen seen_family;
-    for (int32_t m = 0; m < members_; ++m) AddSeen(family * members_ + m, &seen_family);
-    const Ages of_family = Hazard(seen_family, of_all);
-    for (int32_t m = 0; m < members_; ++m) {
+    const Ages of_family = HazardOfFamily(family, of_all);
+    for (int32_t c = family * members_; c < (family + 1) * members_; ++c) {
+      if (!seen_[static_cast<size_t>(c)]) continue;
       Seen seen;
-      AddSeen(family * members_ + m, &seen);
-      SetValues(family * members_ + m, Hazard(seen, of_family));
+      AddSeen(c, &seen);
+      SetValues(c, Hazard(seen, of_family));
     }
   }
+}
+
+// The first page of a class: it is worth what its family is.
+void ReuseModel::Begin(int32_t page_class) {
+  seen_[static_cast<size_t>(page_class)] = true;
+  const Ages of_family = HazardOfFamily(page_class / members_, HazardOfAll());
+  SetValues(page_class, Hazard({}, of_family));
 }
 
 // From the oldest age back. To keep a page through an age is worth hits over time; where what
@@ -157,12 +178,13 @@ void ReuseModel::SetValues(int32_t page_class, const Ages& hazard) {
       --count;
     }
     later[count++] = stretch;
-    values_[Index(page_class, a)] = stretch.hits / stretch.time;
+    values_[static_cast<size_t>(page_class) * ages_ + a] = stretch.hits / stretch.time;
   }
 }
 
 int64_t ReuseModel::bytes() const {
-  return static_cast<int64_t>((reached_.size() + hit_.size() + values_.size()) * sizeof(double) +
+  return static_cast<int64_t>(values_.size() * sizeof(double) +
+                              (reached_.size() + hit_.size()) * sizeof(float) +
                               left_.size() * sizeof(int32_t) + age_of_.size());
 }
 

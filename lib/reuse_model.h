@@ -45,7 +45,8 @@ class ReuseModel {
   void Hit(int32_t page_class, uint16_t epoch);
   void Leave(int32_t page_class, uint16_t epoch);
 
-  // The next epoch begins. O(classes * ages), once in page_count / 64 indexed pages.
+  // The next epoch begins. O(classes * ages) additions, once in page_count / 64 indexed pages;
+  // every sixteenth time O(classes seen * ages) to learn.
   void Tick();
 
   uint16_t now() const { return static_cast<uint16_t>(now_); }
@@ -53,14 +54,15 @@ class ReuseModel {
   // it costs a worse victim and nothing else.
   uint16_t Age(uint16_t epoch) const { return static_cast<uint16_t>(now_ - epoch); }
   double Value(int32_t page_class, uint16_t age) const {
-    return values_[Index(page_class, AgeOf(age))];
+    return values_[static_cast<size_t>(page_class) * ages_ + AgeOf(age)];
   }
   int64_t bytes() const;
 
  private:
   size_t AgeOf(uint16_t age) const { return age < kEpochs ? age_of_[age] : ages_ - 1; }
+  // Counts of all classes at one age are neighbours: an epoch adds them up in one go.
   size_t Index(int32_t page_class, size_t age) const {
-    return static_cast<size_t>(page_class) * ages_ + age;
+    return age * classes_ + static_cast<size_t>(page_class);
   }
   int32_t& Left(int32_t page_class, uint16_t epoch) {
     return left_[static_cast<size_t>(epoch % kEpochs) * classes_ + static_cast<size_t>(page_class)];
@@ -73,7 +75,10 @@ class ReuseModel {
   void AddSeen(int32_t page_class, Seen* seen) const;
   Ages Hazard(const Seen& seen, const Ages& family) const;
   void Smooth(Ages* hazard) const;
+  Ages HazardOfAll() const;
+  Ages HazardOfFamily(int32_t family, const Ages& of_all) const;
   void Learn();
+  void Begin(int32_t page_class);
   void SetValues(int32_t page_class, const Ages& hazard);
 
   const int32_t families_;
@@ -83,10 +88,11 @@ class ReuseModel {
   std::array<int32_t, kMaxAges + 1> begin_{};  // age a is epochs [begin_[a], begin_[a + 1])
   std::vector<uint8_t> age_of_;                // [epochs]
   Ages first_hazard_{};
-  std::vector<double> reached_;  // [class][age]
-  std::vector<double> hit_;      // [class][age]
-  std::vector<int32_t> left_;    // [epoch % kEpochs][class]
-  std::vector<double> values_;   // [class][age]
+  std::vector<float> reached_;  // [age][class]
+  std::vector<float> hit_;      // [age][class]
+  std::vector<bool> seen_;      // [class] was ever entered: the others need no values
+  std::vector<int32_t> left_;   // [epoch % kEpochs][class]
+  std::vector<double> values_;  // [class][age]
   uint64_t now_ = 0;
 };
 

@@ -32,6 +32,7 @@ void PageLists::LinkAfter(int32_t before, PageId page) {
     const int32_t list = before - group_.page_count;
     filled_[static_cast<size_t>(list / 64)] |= uint64_t{1} << (list % 64);
     ++old_end_changes_;
+    last_changed_ = list;
   }
   At(i) = {before, left.next};
   At(left.next).prev = i;
@@ -77,8 +78,12 @@ void PageLists::ChildLeft(NodeId parent) {
   PageId page = first;
   do {
     if (IsAside(static_cast<int32_t>(page))) {
-      LinkAfter(Head(At(static_cast<int32_t>(page)).next), page);
-      ++old_end_changes_;
+      const int32_t list = At(static_cast<int32_t>(page)).next;
+      if (At(Head(list)).next != Head(list)) {  // else LinkAfter counts it
+        ++old_end_changes_;
+        last_changed_ = list;
+      }
+      LinkAfter(Head(list), page);
     }
     page = group_.index->next_duplicate(group_.group, page);
   } while (page != first);

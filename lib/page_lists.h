@@ -68,9 +68,10 @@ class PageLists {
   int64_t bytes() const { return static_cast<int64_t>(links_.bytes() + children_.bytes()); }
   std::string Fault() const;
 
-  // Counts the times that the old end of a list changed otherwise than by Remove of its oldest
-  // page: a list began, or a page came back. Who remembers which list is next looks at it.
+  // Counts the times that a list got another oldest page by getting one more: it began, or a page
+  // came back. Who remembers which list is next looks at it, and at which list that was last.
   uint64_t old_end_changes() const { return old_end_changes_; }
+  int32_t last_changed() const { return last_changed_; }
 
  private:
   static constexpr int32_t kOut = -1;
@@ -94,6 +95,7 @@ class PageLists {
   int32_t list_count_ = 0;
   int32_t size_ = 0;
   uint64_t old_end_changes_ = 0;
+  int32_t last_changed_ = -1;
   std::vector<uint64_t> filled_;  // a bit for each list that has a page
   HugeArray<Links> links_;        // [page], then one head for each list
   HugeArray<int32_t> children_;   // [node] cached pages right below it

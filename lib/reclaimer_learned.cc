@@ -19,7 +19,7 @@ int64_t GhostCount(int32_t page_count) {
 }
 
 // An epoch costs some thousands of additions: in the smallest pools it is longer.
-constexpr int32_t kLeastEpochPages = 16;
+constexpr int32_t kLeastEpochPages = 32;
 
 }  // namespace
 
@@ -83,7 +83,6 @@ PageId LearnedReclaimer::Take() {
     const PageId page = lists_.Oldest(list);
     if (lists_.HasCachedChild(page)) {
       lists_.SetAside(page, list);
-      chosen_ = -1;
       continue;
     }
     const Use& use = At(page);
@@ -102,7 +101,10 @@ int32_t LearnedReclaimer::Choose() {
   const auto before = [](double value, uint16_t age, double other, uint16_t other_age) {
     return value < other || (value == other && age > other_age);
   };
-  if (chosen_ >= 0 && chosen_at_ == lists_.old_end_changes()) {
+  // A page that came back to the chosen list itself is looked at like any other there.
+  const uint64_t changes = lists_.old_end_changes() - chosen_at_;
+  if (chosen_ >= 0 && (changes == 0 || (changes == 1 && lists_.last_changed() == chosen_))) {
+    chosen_at_ += changes;
     const PageId page = lists_.Oldest(chosen_);
     if (page != kNoPage) {
       const uint16_t age = model_.Age(At(page).epoch);

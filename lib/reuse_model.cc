@@ -45,13 +45,15 @@ ReuseModel::ReuseModel(int32_t families, int32_t members)
   }
   reached_.resize(classes_ * ages_);
   hit_.resize(classes_ * ages_);
-  seen_.resize(classes_);
+  QUIRE_CHECK(classes_ <= 256, "a class is kept in a byte");
+  is_seen_.resize(classes_);
+  seen_.reserve(classes_);
   values_.resize(classes_ * ages_);
   left_.resize(classes_ * kEpochs);
 }
 
 void ReuseModel::Enter(int32_t page_class) {
-  if (!seen_[static_cast<size_t>(page_class)]) Begin(page_class);
+  if (is_seen_[static_cast<size_t>(page_class)] == 0) Begin(page_class);
   ++Left(page_class, now());
   reached_[Index(page_class, 0)] += 1;
 }
@@ -74,7 +76,7 @@ void ReuseModel::Tick() {
     if (back > now_) break;
     const int32_t* left = &left_[((now_ - back) % kEpochs) * classes_];
     float* reached = &reached_[a * classes_];
-    for (size_t c = 0; c < classes_; ++c) reached[c] += static_cast<float>(left[c]);
+    for (const uint8_t c : seen_) reached[c] += static_cast<float>(left[c]);
   }
   const auto oldest = left_.begin() + static_cast<int64_t>((now_ % kEpochs) * classes_);
   std::fill(oldest, oldest + static_cast<int64_t>(classes_), 0);
@@ -85,7 +87,7 @@ void ReuseModel::Tick() {
 }
 
 void ReuseModel::AddSeen(int32_t page_class, Seen* seen) const {
-  if (!seen_[static_cast<size_t>(page_class)]) return;
+  if (is_seen_[static_cast<size_t>(page_class)] == 0) return;
   for (size_t a = 0; a < ages_; ++a) {
     seen->reached[a] += reached_[Index(page_class, a)];
     seen->hit[a] += hit_[Index(page_class, a)];
@@ -142,7 +144,7 @@ void ReuseModel::Learn() {
   for (int32_t family = 0; family < families_; ++family) {
     const Ages of_family = HazardOfFamily(family, of_all);
     for (int32_t c = family * members_; c < (family + 1) * members_; ++c) {
-      if (!seen_[static_cast<size_t>(c)]) continue;
+      if (is_seen_[static_cast<size_t>(c)] == 0) continue;
       Seen seen;
       AddSeen(c, &seen);
       SetValues(c, Hazard(seen, of_family));
@@ -152,7 +154,8 @@ void ReuseModel::Learn() {
 
 // The first page of a class: it is worth what its family is.
 void ReuseModel::Begin(int32_t page_class) {
-  seen_[static_cast<size_t>(page_class)] = true;
+  is_seen_[static_cast<size_t>(page_class)] = 1;
+  seen_.push_back(static_cast<uint8_t>(page_class));
   const Ages of_family = HazardOfFamily(page_class / members_, HazardOfAll());
   SetValues(page_class, Hazard({}, of_family));
 }

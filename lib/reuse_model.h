@@ -88,11 +88,12 @@ class ReuseModel {
   std::array<int32_t, kMaxAges + 1> begin_{};  // age a is epochs [begin_[a], begin_[a + 1])
   std::vector<uint8_t> age_of_;                // [epochs]
   Ages first_hazard_{};
-  std::vector<float> reached_;  // [age][class]
-  std::vector<float> hit_;      // [age][class]
-  std::vector<bool> seen_;      // [class] was ever entered: the others need no values
-  std::vector<int32_t> left_;   // [epoch % kEpochs][class]
-  std::vector<double> values_;  // [class][age]
+  std::vector<float> reached_;    // [age][class]
+  std::vector<float> hit_;        // [age][class]
+  std::vector<uint8_t> is_seen_;  // [class] was ever entered: the others need no values
+  std::vector<uint8_t> seen_;     // those classes
+  std::vector<int32_t> left_;     // [epoch % kEpochs][class]
+  std::vector<double> values_;    // [class][age]
   uint64_t now_ = 0;
 };
 

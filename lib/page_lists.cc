@@ -12,7 +12,10 @@ bool PageLists::Init(const ReclaimerGroup& group, int32_t list_count, bool count
   counted_ = counted;
   const auto pages = static_cast<size_t>(group.page_count);
   if (!links_.Allocate(pages + static_cast<size_t>(list_count))) return false;
-  if (counted && !children_.Allocate(group.index->node_capacity())) return false;
+  if (counted) {
+    if (!children_.Allocate(group.index->node_capacity())) return false;
+    many_children_.reserve(pages / kMany + 1);
+  }
   filled_.resize((static_cast<size_t>(list_count) + 63) / 64);
   for (size_t i = 0; i < pages; ++i) links_[i] = {kOut, kOut};
   for (int32_t list = 0; list < list_count; ++list) At(Head(list)) = {Head(list), Head(list)};
@@ -46,7 +49,7 @@ void PageLists::PushYoungest(PageId page, int32_t list) {
   ++size_;
   if (!counted_) return;
   const NodeId parent = ParentNode(page);
-  if (parent != kNoNode) ++children_[static_cast<size_t>(parent)];
+  if (parent != kNoNode) ChildCame(parent);
 }
 
 void PageLists::Unlink(PageId page) {
@@ -68,11 +71,32 @@ void PageLists::Remove(PageId page) {
   --size_;
   if (!counted_) return;
   const NodeId parent = ParentNode(page);
-  if (parent != kNoNode && --children_[static_cast<size_t>(parent)] == 0) ChildLeft(parent);
+  if (parent != kNoNode && CountOneLess(parent) == 0) LastChildLeft(parent);
+}
+
+void PageLists::ChildCame(NodeId parent) {
+  uint16_t& count = children_[static_cast<size_t>(parent)];
+  if (count < kMany) {
+    ++count;
+  } else {
+    ++many_children_[parent];
+  }
+}
+
+int32_t PageLists::CountOneLess(NodeId parent) {
+  uint16_t& count = children_[static_cast<size_t>(parent)];
+  if (count == kMany) {
+    const auto more = many_children_.find(parent);
+    if (more != many_children_.end()) {
+      if (--more->second == 0) many_children_.erase(more);
+      return kMany;
+    }
+  }
+  return --count;
 }
 
 // The last cached child is gone: pages of `parent` that waited for that may leave now.
-void PageLists::ChildLeft(NodeId parent) {
+void PageLists::LastChildLeft(NodeId parent) {
   const PageId first = group_.index->page(parent, group_.group);
   if (first == kNoPage) return;
   PageId page = first;
@@ -116,9 +140,11 @@ std::string PageLists::Fault() const {
   }
   if (cached != size_) return absl::StrCat(cached, " pages are cached and ", size_, " counted");
   for (size_t i = 0; i < children.size(); ++i) {
-    if (children[i] != children_[i]) {
+    const auto more = many_children_.find(NodeId{static_cast<uint32_t>(i)});
+    const int32_t counted = children_[i] + (more == many_children_.end() ? 0 : more->second);
+    if (children[i] != counted) {
       return absl::StrCat("node ", i, " has ", children[i], " cached children and counts ",
-                          children_[i]);
+                          counted);
     }
   }
   return {};

@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "lib/check.h"
 #include "lib/huge_memory.h"
 #include "lib/reclaimer.h"
@@ -88,7 +89,9 @@ class PageLists {
   NodeId ParentNode(PageId page) const;
   void LinkAfter(int32_t before, PageId page);
   void Unlink(PageId page);
-  void ChildLeft(NodeId parent);
+  void ChildCame(NodeId parent);
+  int32_t CountOneLess(NodeId parent);
+  void LastChildLeft(NodeId parent);
 
   ReclaimerGroup group_;
   bool counted_ = false;
@@ -98,7 +101,11 @@ class PageLists {
   int32_t last_changed_ = -1;
   std::vector<uint64_t> filled_;  // a bit for each list that has a page
   HugeArray<Links> links_;        // [page], then one head for each list
-  HugeArray<int32_t> children_;   // [node] cached pages right below it
+  // [node] cached pages right below it, up to kMany; what is more stands in the map, where at most
+  // page_count / kMany nodes can be at a time.
+  static constexpr uint16_t kMany = UINT16_MAX;
+  HugeArray<uint16_t> children_;
+  absl::flat_hash_map<NodeId, int32_t> many_children_;  // never iterated
 };
 
 }  // namespace quire

@@ -159,6 +159,7 @@ absl::StatusOr<SequentialResult> RunSequential(const Trace& trace,
   const quire::Stats stats = (*cache)->stats();
   result.evictions = stats.groups[0].evictions;
   result.metadata_bytes = stats.metadata_bytes;
+  result.ghost_bytes = stats.ghost_bytes;
   if (options.lifetimes) {
     cache->reset();  // never two caches at a time: they may be large
     cache = NewCache(options, longest);

@@ -134,7 +134,8 @@ std::string PageLists::Fault() const {
     if (!counted_) continue;
     const NodeId parent = ParentNode(PageId{p});
     if (parent != kNoNode) ++children[static_cast<size_t>(parent)];
-    if (IsAside(p) && !HasCachedChild(PageId{p})) {
+    if (IsAside(p) &&
+        children_[static_cast<size_t>(group_.index->node_of(group_.group, PageId{p}))] == 0) {
       return absl::StrCat("page ", p, " was set aside and has no cached child");
     }
   }

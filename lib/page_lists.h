@@ -44,9 +44,11 @@ class PageLists {
     const int32_t next = At(Head(list)).next;
     return next == Head(list) ? kNoPage : PageId{next};
   }
+  // A page with a duplicate is a spare one: what follows can be found without it.
   bool HasCachedChild(PageId page) const {
     return counted_ &&
-           children_[static_cast<size_t>(group_.index->node_of(group_.group, page))] > 0;
+           children_[static_cast<size_t>(group_.index->node_of(group_.group, page))] > 0 &&
+           group_.index->next_duplicate(group_.group, page) == page;
   }
   // Calls f(list) for each list that has a page, in order.
   template <typename F>

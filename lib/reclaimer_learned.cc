@@ -26,6 +26,7 @@ constexpr int32_t kLeastEpochPages = 32;
 bool LearnedReclaimer::Init(const ReclaimerGroup& group) {
   group_ = group;
   epoch_pages_ = std::max(kLeastEpochPages, group.page_count / ReuseModel::kEpochsPerPool);
+  while (epoch_pages_ >> order_shift_ > static_cast<int32_t>(kMostOrder) / 2) ++order_shift_;
   return lists_.Init(group, kFamilies * kMembers, group.closed) &&
          uses_.Allocate(static_cast<size_t>(group.page_count)) &&
          ghosts_.Init(GhostCount(group.page_count));
@@ -40,14 +41,15 @@ int32_t LearnedReclaimer::ClassOf(int32_t uses, const Release& release) {
 
 bool LearnedReclaimer::Indexed(PageId page) {
   if (++indexed_ >= epoch_pages_) {
-    indexed_ = 0;
+    indexed_ = released_ = 0;
     model_.Tick();
     chosen_ = -1;
   }
   const Ghost ghost = ghosts_.Take(KeyOf(page));
   const bool known = ghost.uses > 0 && model_.Age(ghost.epoch) < ReuseModel::kEpochs;
   Use& use = At(page);
-  use = {.epoch = 0, .page_class = 0, .uses = known ? ghost.uses : uint8_t{0}};
+  use = {};
+  if (known) use.uses = std::min<uint32_t>(ghost.uses, kMostUses);
   CountUse(&use);
   if (known) model_.Hit(ghost.page_class, ghost.epoch);
   return known;
@@ -55,15 +57,17 @@ bool LearnedReclaimer::Indexed(PageId page) {
 
 void LearnedReclaimer::Insert(PageId page, const Release& release) {
   Use& use = At(page);
-  use.page_class = static_cast<uint8_t>(ClassOf(use.uses, release));
-  use.epoch = model_.now();
-  model_.Enter(use.page_class);
-  lists_.PushYoungest(page, use.page_class);
+  const int32_t page_class = ClassOf(static_cast<int32_t>(use.uses), release);
+  use.page_class = static_cast<uint32_t>(page_class) & 127;
+  use.epoch = model_.now() & kEpochMask;
+  use.order = std::min(static_cast<uint32_t>(released_++ >> order_shift_), kMostOrder);
+  model_.Enter(page_class);
+  lists_.PushYoungest(page, page_class);
 }
 
 void LearnedReclaimer::Revive(PageId page) {
   Use& use = At(page);
-  model_.Hit(use.page_class, use.epoch);
+  model_.Hit(static_cast<int32_t>(use.page_class), EpochOf(use));
   CountUse(&use);
   lists_.Remove(page);
   chosen_ = -1;
@@ -71,7 +75,7 @@ void LearnedReclaimer::Revive(PageId page) {
 
 void LearnedReclaimer::Erase(PageId page) {
   const Use& use = At(page);
-  model_.Leave(use.page_class, use.epoch);
+  model_.Leave(static_cast<int32_t>(use.page_class), EpochOf(use));
   lists_.Remove(page);
   chosen_ = -1;
 }
@@ -86,9 +90,12 @@ PageId LearnedReclaimer::Take() {
       continue;
     }
     const Use& use = At(page);
-    const Ghost forgotten = ghosts_.Put(
-        KeyOf(page), {.tag = 0, .epoch = use.epoch, .page_class = use.page_class, .uses = use.uses},
-        model_.now());
+    const Ghost forgotten = ghosts_.Put(KeyOf(page),
+                                        {.tag = 0,
+                                         .epoch = EpochOf(use),
+                                         .page_class = static_cast<uint8_t>(use.page_class),
+                                         .uses = static_cast<uint8_t>(use.uses)},
+                                        model_.now());
     if (forgotten.uses > 0) model_.Leave(forgotten.page_class, forgotten.epoch);
     lists_.Remove(page);
     if (const PageId next = lists_.Oldest(list); next != kNoPage) Prefetch(next);
@@ -98,8 +105,8 @@ PageId LearnedReclaimer::Take() {
 
 // The list whose oldest page is worth least; of equal ones, the one that waits longest.
 int32_t LearnedReclaimer::Choose() {
-  const auto before = [](double value, uint16_t age, double other, uint16_t other_age) {
-    return value < other || (value == other && age > other_age);
+  const auto before = [](double value, uint32_t wait, double other, uint32_t other_wait) {
+    return value < other || (value == other && wait > other_wait);
   };
   // A page that came back to the chosen list itself is looked at like any other there.
   const uint64_t changes = lists_.old_end_changes() - chosen_at_;
@@ -107,28 +114,30 @@ int32_t LearnedReclaimer::Choose() {
     chosen_at_ += changes;
     const PageId page = lists_.Oldest(chosen_);
     if (page != kNoPage) {
-      const uint16_t age = model_.Age(At(page).epoch);
-      if (before(model_.Value(chosen_, age), age, other_value_, other_age_)) return chosen_;
+      const Use& use = At(page);
+      if (before(model_.Value(chosen_, AgeOf(use)), WaitOf(use), other_value_, other_wait_)) {
+        return chosen_;
+      }
     }
   }
   double value = std::numeric_limits<double>::infinity();
-  uint16_t age = 0;
+  uint32_t wait = 0;
   other_value_ = value;
-  other_age_ = 0;
+  other_wait_ = 0;
   chosen_ = -1;
   lists_.ForEachList([&](int32_t list) {
-    const PageId page = lists_.Oldest(list);
-    const uint16_t this_age = model_.Age(At(page).epoch);
-    const double this_value = model_.Value(list, this_age);
-    if (before(this_value, this_age, value, age)) {
+    const Use& use = At(lists_.Oldest(list));
+    const double this_value = model_.Value(list, AgeOf(use));
+    const uint32_t this_wait = WaitOf(use);
+    if (chosen_ < 0 || before(this_value, this_wait, value, wait)) {
       other_value_ = value;
-      other_age_ = age;
+      other_wait_ = wait;
       value = this_value;
-      age = this_age;
+      wait = this_wait;
       chosen_ = list;
-    } else if (before(this_value, this_age, other_value_, other_age_)) {
+    } else if (before(this_value, this_wait, other_value_, other_wait_)) {
       other_value_ = this_value;
-      other_age_ = this_age;
+      other_wait_ = this_wait;
     }
   });
   QUIRE_CHECK(chosen_ >= 0, "every cached page is set aside");

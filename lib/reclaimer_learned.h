@@ -60,16 +60,35 @@ class LearnedReclaimer final : public Reclaimer {
   static constexpr int32_t kNewParts = 8;
   static constexpr int32_t kMembers = 2 * kNewParts;
 
+  // Four bytes, because there is one for every page. Epochs wrap after 2^13, 128 times the pool: a
+  // page that nobody touched for so long looks young again, which costs a worse victim and no more.
+  static constexpr uint32_t kEpochMask = (1 << 13) - 1;
+  static constexpr uint32_t kMostOrder = (1 << 8) - 1;
+  static constexpr uint32_t kMostUses = (1 << 4) - 1;
   struct Use {
-    uint16_t epoch;  // when it was last let go
-    uint8_t page_class;
-    uint8_t uses;
+    uint32_t epoch : 13;  // when it was last let go
+    uint32_t order : 8;   // and when within that epoch
+    uint32_t page_class : 7;
+    uint32_t uses : 4;
   };
+  static_assert(sizeof(Use) == 4 && kFamilies * kMembers <= 128);
   Use& At(PageId page) { return uses_[static_cast<size_t>(page)]; }
   static void CountUse(Use* use) {
-    if (use->uses < UINT8_MAX) ++use->uses;
+    if (use->uses < kMostUses) ++use->uses;
+  }
+  uint16_t AgeOf(const Use& use) const {
+    return static_cast<uint16_t>((model_.now() - use.epoch) & kEpochMask);
+  }
+  // The epoch in full, for the model.
+  uint16_t EpochOf(const Use& use) const {
+    return static_cast<uint16_t>(model_.now() - AgeOf(use));
   }
   int32_t Choose();
+  // How long it was not touched, finer than the model's ages: what is worth the same goes in the
+  // order in which it was let go.
+  uint32_t WaitOf(const Use& use) const {
+    return AgeOf(use) * (kMostOrder + 1) + (kMostOrder - use.order);
+  }
   uint64_t KeyOf(PageId page) const {
     return group_.index->key(group_.index->node_of(group_.group, page));
   }
@@ -80,14 +99,16 @@ class LearnedReclaimer final : public Reclaimer {
   Ghosts ghosts_;
   HugeArray<Use> uses_;  // [page]
   int32_t epoch_pages_ = 1;
-  int32_t indexed_ = 0;  // pages in this epoch
+  int32_t indexed_ = 0;   // pages in this epoch
+  int32_t released_ = 0;  // pages let go in this epoch
+  int32_t order_shift_ = 0;
 
   // The list that gives the next victim, as long as nothing has changed and its oldest page is
   // worth no more than the best of the other lists.
   int32_t chosen_ = -1;
   uint64_t chosen_at_ = 0;  // lists_.old_end_changes()
   double other_value_ = 0;
-  uint16_t other_age_ = 0;
+  uint32_t other_wait_ = 0;
 };
 
 }  // namespace quire

@@ -46,6 +46,7 @@ ReuseModel::ReuseModel(int32_t families, int32_t members)
   reached_.resize(classes_ * ages_);
   hit_.resize(classes_ * ages_);
   QUIRE_CHECK(classes_ <= 256, "a class is kept in a byte");
+  of_family_.assign(static_cast<size_t>(families), first_hazard_);
   is_seen_.resize(classes_);
   seen_.reserve(classes_);
   values_.resize(classes_ * ages_);
@@ -53,7 +54,12 @@ ReuseModel::ReuseModel(int32_t families, int32_t members)
 }
 
 void ReuseModel::Enter(int32_t page_class) {
-  if (is_seen_[static_cast<size_t>(page_class)] == 0) Begin(page_class);
+  uint8_t& is_seen = is_seen_[static_cast<size_t>(page_class)];
+  if (is_seen == 0) {
+    is_seen = 1;
+    seen_.push_back(static_cast<uint8_t>(page_class));
+    SetValues(page_class, of_family_[static_cast<size_t>(page_class / members_)]);
+  }
   ++Left(page_class, now());
   reached_[Index(page_class, 0)] += 1;
 }
@@ -133,16 +139,12 @@ ReuseModel::Ages ReuseModel::HazardOfAll() const {
   return hazard;
 }
 
-ReuseModel::Ages ReuseModel::HazardOfFamily(int32_t family, const Ages& of_all) const {
-  Seen seen;
-  for (int32_t m = 0; m < members_; ++m) AddSeen(family * members_ + m, &seen);
-  return Hazard(seen, of_all);
-}
-
 void ReuseModel::Learn() {
   const Ages of_all = HazardOfAll();
   for (int32_t family = 0; family < families_; ++family) {
-    const Ages of_family = HazardOfFamily(family, of_all);
+    Seen seen_family;
+    for (int32_t m = 0; m < members_; ++m) AddSeen(family * members_ + m, &seen_family);
+    const Ages& of_family = of_family_[static_cast<size_t>(family)] = Hazard(seen_family, of_all);
     for (int32_t c = family * members_; c < (family + 1) * members_; ++c) {
       if (is_seen_[static_cast<size_t>(c)] == 0) continue;
       Seen seen;
@@ -150,14 +152,6 @@ void ReuseModel::Learn() {
       SetValues(c, Hazard(seen, of_family));
     }
   }
-}
-
-// The first page of a class: it is worth what its family is.
-void ReuseModel::Begin(int32_t page_class) {
-  is_seen_[static_cast<size_t>(page_class)] = 1;
-  seen_.push_back(static_cast<uint8_t>(page_class));
-  const Ages of_family = HazardOfFamily(page_class / members_, HazardOfAll());
-  SetValues(page_class, Hazard({}, of_family));
 }
 
 // From the oldest age back. To keep a page through an age is worth hits over time; where what

@@ -19,7 +19,8 @@
 //
 // What little was seen of a class is leaned on what was seen of its family, and that on what was
 // seen of all: the same course of the hazard over age, times one factor that fits its own hits.
-// With nothing seen all classes are alike and value falls with age: least recently used order.
+// Until a quarter of a pool was indexed all classes are alike and value falls with age: least
+// recently used order.
 
 #ifndef QUIRE_LIB_REUSE_MODEL_H_
 #define QUIRE_LIB_REUSE_MODEL_H_
@@ -76,9 +77,7 @@ class ReuseModel {
   Ages Hazard(const Seen& seen, const Ages& family) const;
   void Smooth(Ages* hazard) const;
   Ages HazardOfAll() const;
-  Ages HazardOfFamily(int32_t family, const Ages& of_all) const;
   void Learn();
-  void Begin(int32_t page_class);
   void SetValues(int32_t page_class, const Ages& hazard);
 
   const int32_t families_;
@@ -93,6 +92,7 @@ class ReuseModel {
   std::vector<uint8_t> is_seen_;  // [class] was ever entered: the others need no values
   std::vector<uint8_t> seen_;     // those classes
   std::vector<int32_t> left_;     // [epoch % kEpochs][class]
+  std::vector<Ages> of_family_;   // hazards as last learned: what a class begins with
   std::vector<double> values_;    // [class][age]
   uint64_t now_ = 0;
 };

@@ -15,10 +15,10 @@ namespace quire {
 enum class Reclaim : uint8_t {
   // The page released longest ago; of one request, its tail before its head. O(1).
   kLru,
-  // The page with the fewest hits to be expected for the memory and time it takes, learned from what
-  // happened to pages like it. Remembers pages that it gave up: 8 bytes for each, up to eight times
-  // the pool (Stats::ghost_bytes). Begins like kLru. O(1) but for a choice among 80 lists, made once
-  // for a run of pages.
+  // The page with the fewest hits to be expected for the memory and time it takes, learned from
+  // what happened to pages like it. Remembers pages that it gave up: 8 bytes for each, up to eight
+  // times the pool (Stats::ghost_bytes). Begins like kLru. O(1) but for a choice among 80 lists,
+  // made once for a run of pages.
   kLearned,
 };
 

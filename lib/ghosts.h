@@ -49,6 +49,19 @@ class Ghosts {
   HugeArray<Ghost> entries_;
 };
 
+// Dates ghosts in pages indexed, coarsely: 64 epochs index as many pages as the pool has.
+class GhostClock {
+ public:
+  GhostClock() = default;
+  explicit GhostClock(int32_t page_count) : epoch_pages_(page_count / 64 + 1) {}
+  void Tick() { ++indexed_; }
+  uint16_t now() const { return static_cast<uint16_t>(indexed_ / epoch_pages_); }
+
+ private:
+  uint64_t indexed_ = 0;
+  uint64_t epoch_pages_ = 1;
+};
+
 }  // namespace quire
 
 #endif  // QUIRE_LIB_GHOSTS_H_

@@ -63,6 +63,9 @@ struct ReclaimerGroup {
   int32_t page_count = 0;
   int32_t units_per_page = 1;
   bool closed = true;  // false: the group has a window
+
+  // By which a page is remembered. REQUIRES: the page is indexed.
+  uint64_t key(PageId page) const { return index->key(index->node_of(group, page)); }
 };
 
 }  // namespace quire

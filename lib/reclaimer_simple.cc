@@ -12,4 +12,12 @@ PageId LruReclaimer::Take() {
   return victim;
 }
 
+PageId FifoReclaimer::Take() {
+  QUIRE_CHECK(size() > 0, "no page is cached");
+  while (true) {
+    if (const PageId victim = queues_.TakePassed(); victim != kNoPage) return victim;
+    queues_.Pass(queues_.Oldest(0));
+  }
+}
+
 }  // namespace quire

@@ -8,6 +8,7 @@
 
 #include "lib/page_lists.h"
 #include "lib/reclaimer.h"
+#include "lib/reclaimer_queues.h"
 
 namespace quire {
 
@@ -29,6 +30,30 @@ class LruReclaimer final : public Reclaimer {
 
  private:
   PageLists lists_;
+};
+
+// One queue: what got its key first goes first, and a hit changes nothing.
+class FifoReclaimer final : public Reclaimer {
+ public:
+  [[nodiscard]] bool Init(const ReclaimerGroup& group) { return queues_.Init(group); }
+
+  void Insert(PageId page, const Release&) override { queues_.Insert(page); }
+  void Revive(PageId page) override { queues_.Revive(page); }
+  void Erase(PageId page) override { queues_.Erase(page); }
+  PageId Take() override;
+  bool counts_uses() const override { return true; }  // for Indexed()
+  bool Indexed(PageId page) override {
+    queues_.Enter(page, 0);
+    return false;
+  }
+  void Prefetch(PageId page) const override { queues_.Prefetch(page); }
+  bool Contains(PageId page) const override { return queues_.cached().Contains(page); }
+  int32_t size() const override { return queues_.cached().size(); }
+  int64_t bytes() const override { return queues_.bytes(); }
+  std::string Fault() const override { return queues_.Fault(); }
+
+ private:
+  ReclaimerQueues queues_;
 };
 
 }  // namespace quire

@@ -38,7 +38,9 @@ constexpr int kMaxColumns = 100;
 const std::map<std::string, int> kLongFiles = {};
 
 // Sources whose tests stand in a test of another name.
-const std::map<std::string, std::string> kTestedBy = {};
+const std::map<std::string, std::string> kTestedBy = {
+    {"lib/new_reclaimer.cc", "tests/reclaimer_test.cc"},
+};
 
 // Direct permissions among the nouns of include/quire and lib; x.h, x.cc and x_*.cc are all x. What
 // a noun may include, its own users may include too.
@@ -61,9 +63,15 @@ const std::map<std::string, Names> kMayInclude = {
     {"reuse_model", {"check"}},
     {"ghosts", {"huge_memory"}},
     {"page_lists", {"reclaimer"}},
-    {"reclaimer_simple", {"page_lists"}},
+    {"reclaimer_queues", {"page_lists"}},
+    {"reclaimer_simple", {"reclaimer_queues"}},
+    {"reclaimer_frequency", {"page_lists", "ghosts"}},
+    {"reclaimer_s3_fifo", {"reclaimer_queues", "ghosts"}},
+    {"reclaimer_2q", {"reclaimer_queues", "ghosts"}},
     {"reclaimer_learned", {"page_lists", "reuse_model", "ghosts"}},
-    {"new_reclaimer", {"reclaimer_simple", "reclaimer_learned"}},
+    {"new_reclaimer",
+     {"reclaimer_simple", "reclaimer_frequency", "reclaimer_s3_fifo", "reclaimer_2q",
+      "reclaimer_learned"}},
     {"reclaimer", {"prefix_index"}},
     {"cache_core", {"match", "new_reclaimer", "plan", "page_table"}},
     {"sequence", {"cache_core"}},
@@ -139,10 +147,24 @@ Names Reachable(const std::string& noun) {
 
 // The nouns above prefix_index's words that make up the manager.
 bool IsCore(const std::string& noun) {
-  static const Names core = {"block_allocator",   "prefix_index", "match",    "reclaimer",
-                             "cache_core",        "sequence",     "kv_cache", "namespace",
-                             "page_lists",        "reuse_model",  "ghosts",   "reclaimer_simple",
-                             "reclaimer_learned", "new_reclaimer"};
+  static const Names core = {"block_allocator",
+                             "prefix_index",
+                             "match",
+                             "reclaimer",
+                             "cache_core",
+                             "sequence",
+                             "kv_cache",
+                             "namespace",
+                             "page_lists",
+                             "reuse_model",
+                             "ghosts",
+                             "reclaimer_simple",
+                             "reclaimer_learned",
+                             "new_reclaimer",
+                             "reclaimer_queues",
+                             "reclaimer_frequency",
+                             "reclaimer_s3_fifo",
+                             "reclaimer_2q"};
   return core.contains(noun);
 }
 

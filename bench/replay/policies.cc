@@ -10,6 +10,10 @@ namespace {
 
 constexpr PolicyName kPolicies[] = {
     {"lru", quire::Reclaim::kLru},
+    {"fifo", quire::Reclaim::kFifo},
+    {"aged-frequency", quire::Reclaim::kAgedFrequency},
+    {"s3-fifo", quire::Reclaim::kS3Fifo},
+    {"2q", quire::Reclaim::k2Q},
     {"learned", quire::Reclaim::kLearned},
 };
 

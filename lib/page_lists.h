@@ -56,8 +56,8 @@ class PageLists {
   int64_t bytes() const { return static_cast<int64_t>(links_.bytes() + children_.bytes()); }
   std::string Fault() const;
 
-  // Counts the times that the old end of a list changed otherwise than by Remove of its oldest
-  // page: a list began, or a page came back. Who remembers which list is next looks at it.
+  // Counts the times that the old end of a list got another page than the next one of the list: a
+  // list began, or a page came back. Who remembers which list is next looks at it.
   uint64_t old_end_changes() const { return old_end_changes_; }
 
  private:

@@ -19,7 +19,8 @@ class IndexedPages {
   explicit IndexedPages(int32_t page_count, int32_t units_per_page = 1)
       : page_count_(page_count), units_per_page_(units_per_page) {
     const std::array<IndexGroup, 1> groups = {IndexGroup{page_count, units_per_page}};
-    const int32_t nodes = page_count * units_per_page;
+    // More than pages need: a node without a page stays while there are pages below it.
+    const int32_t nodes = 8 * page_count * units_per_page;
     EXPECT_TRUE(index_.Init(/*unit=*/1, groups, nodes, /*max_sequences=*/1, /*seed=*/1).ok());
   }
 

@@ -224,7 +224,8 @@ class SlowModel {
 
   // [class]
   std::vector<Hazard> Hazards() const {
-    const auto classes = static_cast<size_t>(families_ * members_);
+    const auto members = static_cast<size_t>(members_);
+    const size_t classes = static_cast<size_t>(families_) * members;
     std::vector<Seen> seen(classes);
     for (size_t c = 0; c < classes; ++c) seen[c] = Count(static_cast<int32_t>(c));
     const Seen all = Sum(seen, 0, classes);
@@ -237,7 +238,6 @@ class SlowModel {
     assumed = Smooth(assumed);
     std::vector<Hazard> hazards;
     for (size_t c = 0; c < classes; ++c) {
-      const auto members = static_cast<size_t>(members_);
       const size_t first = c / members * members;
       hazards.push_back(Lean(seen[c], Lean(Sum(seen, first, first + members), assumed)));
     }

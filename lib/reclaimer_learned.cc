@@ -83,7 +83,6 @@ PageId LearnedReclaimer::Take() {
     const PageId page = lists_.Oldest(list);
     if (lists_.HasCachedChild(page)) {
       lists_.SetAside(page, list);
-      chosen_ = -1;
       continue;
     }
     const Use& use = At(page);

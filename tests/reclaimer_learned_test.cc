@@ -294,6 +294,44 @@ TEST(LearnedReclaimerTest, ALastPageThatNeverRecursGoesFirst) {
   EXPECT_TRUE(PrefersThoseThatComeBack(last, middle));
 }
 
+// Pages of one class all come back at 40 epochs, and of another at 16: a fresh page of the first is
+// worth least, one of nearly 40 epochs most. So when its oldest page goes by another way than
+// Take(), a list may be the next that was not so before.
+TEST(LearnedReclaimerTest, AnOldEndThatLeavesMayUncoverTheNextVictim) {
+  constexpr Release kFar = {.new_units = 2};
+  constexpr Release kNear = {.new_units = 100};
+  for (const bool revive : {true, false}) {
+    Pool pool(1024);
+    std::deque<int32_t> far;
+    std::deque<int32_t> near;
+    auto cache = [&pool, token = 0](std::deque<int32_t>* pages, const Release& release,
+                                    size_t epochs) mutable {
+      pages->push_back(pool.Cache(token++, release));
+      if (pages->size() <= epochs * kEpochPages / 2) return;
+      pool.learned().Revive(PageId{pages->front()});
+      pool.Free(pages->front());
+      pages->pop_front();
+    };
+    for (int32_t i = 0; i < 1000 * kEpochPages / 2; ++i) {
+      cache(&far, kFar, 40);
+      cache(&near, kNear, 16);
+    }
+    pool.TakeAll();
+    const int32_t old = pool.Cache(-1, kFar);
+    pool.Pass(36);
+    const int32_t first = pool.Cache(-2, kNear);
+    const int32_t second = pool.Cache(-3, kNear);
+    const int32_t fresh = pool.Cache(-4, kFar);
+    EXPECT_EQ(pool.Take(), first);  // the old page hides the fresh one behind it
+    if (revive) {
+      pool.learned().Revive(PageId{old});
+    } else {
+      pool.learned().Erase(PageId{old});
+    }
+    EXPECT_EQ(pool.TakeAll(), (Order{fresh, second})) << revive;
+  }
+}
+
 // --- Closedness ---
 
 TEST(LearnedReclaimerTest, AParentWaitsForItsCachedChild) {

@@ -24,8 +24,13 @@ Ghost Ghosts::Put(uint64_t key, Ghost ghost, uint16_t now) {
   Ghost* place = line;
   int32_t place_age = -1;
   for (size_t i = 0; i < kLine; ++i) {
-    const bool free = line[i].uses == 0 || line[i].tag == ghost.tag;
-    const int32_t age = free ? INT32_MAX : static_cast<uint16_t>(now - line[i].epoch);
+    // Its own entry even before a free one, or the key would be remembered twice.
+    int32_t age = static_cast<uint16_t>(now - line[i].epoch);
+    if (line[i].uses == 0) {
+      age = INT32_MAX - 1;
+    } else if (line[i].tag == ghost.tag) {
+      age = INT32_MAX;
+    }
     if (age <= place_age) continue;
     place = &line[i];
     place_age = age;

@@ -55,8 +55,8 @@ class LearnedReclaimer final : public Reclaimer {
   // Families: the last page of its request, never used before (often filled in part, and then never
   // the same again); one use; two; three; more.
   static constexpr int32_t kFamilies = 5;
-  // Members: the new part of the request in powers of two, up to 2^7 units and more, and whether
-  // the request went on from something.
+  // Members: the new part of the request in powers of two, up to 2^6 units or more, and whether the
+  // request went on from something.
   static constexpr int32_t kNewParts = 8;
   static constexpr int32_t kMembers = 2 * kNewParts;
 

@@ -64,16 +64,19 @@ void ReuseModel::Enter(int32_t page_class) {
   reached_[Index(page_class, 0)] += 1;
 }
 
-void ReuseModel::Hit(int32_t page_class, uint16_t epoch) {
-  const uint16_t age = Age(epoch);
-  if (age >= kEpochs) return;  // no longer followed
-  --Left(page_class, epoch);
-  hit_[Index(page_class, AgeOf(age))] += 1;
+bool ReuseModel::TakeLeft(int32_t page_class, uint16_t epoch) {
+  if (Age(epoch) >= kEpochs) return false;
+  int32_t& left = Left(page_class, epoch);
+  if (left == 0) return false;
+  --left;
+  return true;
 }
 
-void ReuseModel::Leave(int32_t page_class, uint16_t epoch) {
-  if (Age(epoch) < kEpochs) --Left(page_class, epoch);
+void ReuseModel::Hit(int32_t page_class, uint16_t epoch) {
+  if (TakeLeft(page_class, epoch)) hit_[Index(page_class, AgeOf(Age(epoch)))] += 1;
 }
+
+void ReuseModel::Leave(int32_t page_class, uint16_t epoch) { TakeLeft(page_class, epoch); }
 
 void ReuseModel::Tick() {
   ++now_;

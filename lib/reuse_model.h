@@ -52,7 +52,7 @@ class ReuseModel {
 
   uint16_t now() const { return static_cast<uint16_t>(now_); }
   // In epochs. A page that nobody touched for 2^16 epochs, 1024 times the pool, looks young again:
-  // it costs a worse victim and nothing else.
+  // it costs a worse victim, and a count may lose it for another page of its class.
   uint16_t Age(uint16_t epoch) const { return static_cast<uint16_t>(now_ - epoch); }
   double Value(int32_t page_class, uint16_t age) const {
     return values_[static_cast<size_t>(page_class) * ages_ + AgeOf(age)];
@@ -60,6 +60,8 @@ class ReuseModel {
   int64_t bytes() const;
 
  private:
+  friend struct ReuseModelPeer;  // of its test
+
   size_t AgeOf(uint16_t age) const { return age < kEpochs ? age_of_[age] : ages_ - 1; }
   // Counts of all classes at one age are neighbours: an epoch adds them up in one go.
   size_t Index(int32_t page_class, size_t age) const {
@@ -68,6 +70,9 @@ class ReuseModel {
   int32_t& Left(int32_t page_class, uint16_t epoch) {
     return left_[static_cast<size_t>(epoch % kEpochs) * classes_ + static_cast<size_t>(page_class)];
   }
+  // One page of that epoch less. False if none is followed: its age is kEpochs or more, or began
+  // anew.
+  bool TakeLeft(int32_t page_class, uint16_t epoch);
   using Ages = std::array<double, kMaxAges>;
   struct Seen {  // at each age: pages that reached it, and those of them that were hit in it
     Ages reached{};

@@ -18,27 +18,21 @@ enum class Reclaim : uint8_t {
   // The page computed longest ago; hits do not count. O(1) amortised.
   kFifo,
   // The page used longest ago, where each use before the last, at most four, counts as so much
-  // later
-  // by five eighths of the pool. Remembers pages that it gave up: 8 bytes for each, up to eight
-  // times
-  // the pool (Stats::ghost_bytes). O(1) amortised.
+  // later by five eighths of the pool. Remembers pages that it gave up: 8 bytes for each, up to
+  // eight times the pool (Stats::ghost_bytes). O(1) amortised.
   kAgedFrequency,
   // After S3-FIFO (SOSP 2023). New pages wait in a queue of a tenth of the pool; those without a
-  // hit
-  // there leave first and are remembered, the others are kept in a main queue, where a hit buys one
+  // hit there leave first and are remembered, the others go to a main queue, where a hit buys one
   // round more. Ghosts: 8 bytes for each page of the pool. O(1) amortised.
   kS3Fifo,
   // After 2Q (VLDB 1994). New pages leave in the order they came, while they are more than a
-  // quarter
-  // of the pool; those that come back while they are remembered are kept in kLru's order. Ghosts:
-  // 8 bytes for every second page of the pool. O(1) amortised.
+  // quarter of the pool; those that come back while they are remembered are kept in kLru's order.
+  // Ghosts: 8 bytes for every second page of the pool. O(1) amortised.
   k2Q,
   // The page with the fewest hits to be expected for the memory and time it takes, learned from
-  // what
-  // happened to pages like it. Remembers pages that it gave up: 8 bytes for each, up to eight times
-  // the pool (Stats::ghost_bytes). Begins like kLru. O(1) but for a choice among 80 lists, made
-  // once
-  // for a run of pages.
+  // what happened to pages like it. Remembers pages that it gave up: 8 bytes for each, up to eight
+  // times the pool (Stats::ghost_bytes). Begins like kLru. O(1) but for a choice among 80 lists,
+  // made once for a run of pages.
   kLearned,
 };
 

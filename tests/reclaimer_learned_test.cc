@@ -177,6 +177,24 @@ TEST(LearnedReclaimerTest, WithinAnEpochFewerUsesGoFirst) {
   EXPECT_EQ(pool.TakeAll(), (Order{last, once, twice}));
 }
 
+// Ages 8 and 9 are worth the same. The list of the greater age goes first, but what stands behind
+// in it waits its turn.
+TEST(LearnedReclaimerTest, OfEqualValueTheOlderGoesFirstInWhateverList) {
+  Pool pool(8);
+  const auto twice = [&pool](TokenId token) {
+    const int32_t page = pool.Add(token);
+    pool.learned().HitLive(PageId{page});
+    pool.learned().Insert(PageId{page}, {});
+    return page;
+  };
+  const int32_t oldest = twice(1);
+  pool.Pass(1);
+  const int32_t once = pool.Cache(2);
+  const int32_t behind = twice(3);
+  pool.Pass(8);
+  EXPECT_EQ(pool.TakeAll(), (Order{oldest, once, behind}));
+}
+
 // --- Uses and ghosts ---
 
 // The family that a page is in shows how often it was used: within an epoch fewer uses go first.

@@ -83,7 +83,17 @@ class LearnedReclaimer final : public Reclaimer {
   uint16_t EpochOf(const Use& use) const {
     return static_cast<uint16_t>(model_.now() - AgeOf(use));
   }
+  // What the model gained and lost against least recently used order, both in hits, and the pages
+  // asked for; all fade like what the model has seen.
+  struct Account {
+    float gained = 0;  // hits of pages that are older than what that order would keep
+    float lost = 0;    // misses of pages that it would have kept
+    float asked = 0;
+  };
   int32_t Choose();
+  double ValueOf(int32_t list, const Use& use) const {
+    return pause_left_ > 0 ? 0 : model_.Value(list, AgeOf(use));
+  }
   // How long it was not touched, finer than the model's ages: what is worth the same goes in the
   // order in which it was let go.
   uint32_t WaitOf(const Use& use) const {
@@ -99,9 +109,17 @@ class LearnedReclaimer final : public Reclaimer {
   Ghosts ghosts_;
   HugeArray<Use> uses_;  // [page]
   int32_t epoch_pages_ = 1;
-  int32_t indexed_ = 0;   // pages in this epoch
-  int32_t released_ = 0;  // pages let go in this epoch
+  Account account_;
+  int32_t kept_age_ = ReuseModel::kEpochs;  // what that order would keep is younger
+  int32_t kept_pages_ = 0;                  // cached pages when one was last taken
+  int32_t pause_left_ = 0;                  // epochs in which least recently used order chooses
+  int32_t pause_ = 0;                       // how long that was the last time
+  int32_t indexed_ = 0;                     // pages in this epoch
+  int32_t released_ = 0;                    // pages let go in this epoch
   int32_t order_shift_ = 0;
+
+  void Judge(uint16_t age, bool hit);
+  void Settle();
 
   // The list that gives the next victim, as long as nothing has changed and its oldest page is
   // worth no more than the best of the other lists.

@@ -51,6 +51,7 @@ ReuseModel::ReuseModel(int32_t families, int32_t members)
   seen_.reserve(classes_);
   values_.resize(classes_ * ages_);
   left_.resize(classes_ * kEpochs);
+  left_all_.resize(kEpochs);
 }
 
 void ReuseModel::Enter(int32_t page_class) {
@@ -61,6 +62,7 @@ void ReuseModel::Enter(int32_t page_class) {
     SetValues(page_class, of_family_[static_cast<size_t>(page_class / members_)]);
   }
   ++Left(page_class, now());
+  ++left_all_[now() % kEpochs];
   reached_[Index(page_class, 0)] += 1;
 }
 
@@ -69,6 +71,7 @@ bool ReuseModel::TakeLeft(int32_t page_class, uint16_t epoch) {
   int32_t& left = Left(page_class, epoch);
   if (left == 0) return false;
   --left;
+  --left_all_[epoch % kEpochs];
   return true;
 }
 
@@ -89,6 +92,7 @@ void ReuseModel::Tick() {
   }
   const auto oldest = left_.begin() + static_cast<int64_t>((now_ % kEpochs) * classes_);
   std::fill(oldest, oldest + static_cast<int64_t>(classes_), 0);
+  left_all_[now_ % kEpochs] = 0;
   if (now_ % kLearnEvery != 0) return;
   for (float& count : reached_) count *= kKeptEachTime;
   for (float& count : hit_) count *= kKeptEachTime;
@@ -182,10 +186,19 @@ void ReuseModel::SetValues(int32_t page_class, const Ages& hazard) {
   }
 }
 
+int32_t ReuseModel::AgeOfLast(int64_t pages) const {
+  int32_t age = 0;
+  for (; age < kEpochs && static_cast<uint64_t>(age) <= now_; ++age) {
+    pages -= left_all_[(now_ - static_cast<uint64_t>(age)) % kEpochs];
+    if (pages <= 0) return age;
+  }
+  return kEpochs;
+}
+
 int64_t ReuseModel::bytes() const {
   return static_cast<int64_t>(values_.size() * sizeof(double) +
                               (reached_.size() + hit_.size()) * sizeof(float) +
-                              left_.size() * sizeof(int32_t) + age_of_.size());
+                              (left_.size() + left_all_.size()) * sizeof(int32_t) + age_of_.size());
 }
 
 }  // namespace quire

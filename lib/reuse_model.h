@@ -57,6 +57,9 @@ class ReuseModel {
   double Value(int32_t page_class, uint16_t age) const {
     return values_[static_cast<size_t>(page_class) * ages_ + AgeOf(age)];
   }
+  // The age of the oldest of the `pages` pages let go last and not hit since: what least recently
+  // used order would keep is younger. O(ages of that order); kEpochs at most.
+  int32_t AgeOfLast(int64_t pages) const;
   int64_t bytes() const;
 
  private:
@@ -92,13 +95,14 @@ class ReuseModel {
   std::array<int32_t, kMaxAges + 1> begin_{};  // age a is epochs [begin_[a], begin_[a + 1])
   std::vector<uint8_t> age_of_;                // [epochs]
   Ages first_hazard_{};
-  std::vector<float> reached_;    // [age][class]
-  std::vector<float> hit_;        // [age][class]
-  std::vector<uint8_t> is_seen_;  // [class] was ever entered: the others need no values
-  std::vector<uint8_t> seen_;     // those classes
-  std::vector<int32_t> left_;     // [epoch % kEpochs][class]
-  std::vector<Ages> of_family_;   // hazards as last learned: what a class begins with
-  std::vector<double> values_;    // [class][age]
+  std::vector<float> reached_;     // [age][class]
+  std::vector<float> hit_;         // [age][class]
+  std::vector<uint8_t> is_seen_;   // [class] was ever entered: the others need no values
+  std::vector<uint8_t> seen_;      // those classes
+  std::vector<int32_t> left_all_;  // [epoch % kEpochs] sum over classes of left_
+  std::vector<int32_t> left_;      // [epoch % kEpochs][class]
+  std::vector<Ages> of_family_;    // hazards as last learned: what a class begins with
+  std::vector<double> values_;     // [class][age]
   uint64_t now_ = 0;
 };
 

@@ -63,9 +63,10 @@ const std::map<std::string, Names> kMayInclude = {
     {"page_lists", {"reclaimer"}},
     {"reclaimer_simple", {"page_lists"}},
     {"reclaimer_learned", {"page_lists", "reuse_model", "ghosts"}},
+    {"reclaimer_retaining", {"page_lists"}},
     {"new_reclaimer", {"reclaimer_simple", "reclaimer_learned"}},
     {"reclaimer", {"prefix_index"}},
-    {"cache_core", {"match", "new_reclaimer", "plan", "page_table"}},
+    {"cache_core", {"match", "new_reclaimer", "reclaimer_retaining", "plan", "page_table"}},
     {"sequence", {"cache_core"}},
     {"kv_cache", {"sequence"}},
     {"c", {"kv_cache"}},
@@ -139,10 +140,11 @@ Names Reachable(const std::string& noun) {
 
 // The nouns above prefix_index's words that make up the manager.
 bool IsCore(const std::string& noun) {
-  static const Names core = {"block_allocator",   "prefix_index", "match",    "reclaimer",
-                             "cache_core",        "sequence",     "kv_cache", "namespace",
-                             "page_lists",        "reuse_model",  "ghosts",   "reclaimer_simple",
-                             "reclaimer_learned", "new_reclaimer"};
+  static const Names core = {"block_allocator",   "prefix_index",  "match",
+                             "reclaimer",         "cache_core",    "sequence",
+                             "kv_cache",          "namespace",     "page_lists",
+                             "reuse_model",       "ghosts",        "reclaimer_simple",
+                             "reclaimer_learned", "new_reclaimer", "reclaimer_retaining"};
   return core.contains(noun);
 }
 

@@ -4,6 +4,7 @@
 #define QUIRE_OPTIONS_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "quire/types.h"
@@ -15,9 +16,11 @@ namespace quire {
 enum class Reclaim : uint8_t {
   // The page released longest ago; of one request, its tail before its head. O(1).
   kLru,
-  // The page with the fewest hits to be expected for the memory and time it takes, learned from what
+  // The page with the fewest hits to be expected for the memory and time it takes, learned from
+  // what
   // happened to pages like it. Remembers pages that it gave up: 8 bytes for each, up to eight times
-  // the pool (Stats::ghost_bytes). Begins like kLru. O(1) but for a choice among 80 lists, made once
+  // the pool (Stats::ghost_bytes). Begins like kLru. O(1) but for a choice among 80 lists, made
+  // once
   // for a run of pages.
   kLearned,
 };
@@ -39,6 +42,24 @@ struct GroupOptions {
   // Tokens before position t that must stay resident to compute position t. kAllTokens for full
   // attention, w - 1 for a sliding window of w keys (the token itself included). >= 0.
   int32_t lookback_tokens = kAllTokens;
+};
+
+// What one tenant may count on, and what it may take at most, of every group's pages, live and
+// cached together. In thousandths of the pool, so that a quota means the same for pools of
+// different sizes, and the same on every machine.
+struct Quota {
+  // The value given to Namespace::SetTenant. "" is a tenant like any other, and not the same as a
+  // namespace without one.
+  std::string tenant;
+
+  // Pages that no other tenant takes, neither free ones nor, down to this many, the cached ones.
+  // Kept free for the tenant while it does not use them. Rounded down to whole pages. [0, 1000];
+  // all quotas together at most 1000.
+  int32_t guaranteed_permille = 0;
+
+  // Pages that the tenant never exceeds; it gives up cached pages of its own instead. Rounded up to
+  // whole pages. [1, 1000], and not below guaranteed_permille.
+  int32_t max_permille = 1000;
 };
 
 struct Options {
@@ -76,6 +97,12 @@ struct Options {
 
   // Which cached page goes first.
   Reclaim reclaim = Reclaim::kLearned;
+
+  // Tenants with a share of their own; at most 64, each named once. All others, and requests
+  // without a tenant, share what is left: together they have no guarantee and no maximum. Each
+  // quota costs a `reclaim` of its own in each group: a policy keeps 12 bytes and more for each
+  // page of the pool.
+  std::vector<Quota> quotas;
 
   // Seed of the prefix index's hash. A hit is always confirmed by comparing tokens, so the seed
   // cannot change a result; a secret one stops an attacker from building chains of collisions

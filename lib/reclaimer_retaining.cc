@@ -160,6 +160,23 @@ void RetainingReclaimer::Unqueue(PageId page) {
   MoveDown(place_[static_cast<size_t>(last)], last);
 }
 
+// A cached page whose parent is cached, too, leaves before it: its priority is not above that of
+// all pages of the parent's node. "" or what is wrong.
+std::string RetainingReclaimer::OrderFault(PageId page) const {
+  const PrefixIndex& index = *group_.index;
+  NodeId parent = index.node_of(group_.group, page);
+  for (int32_t i = 0; i < group_.units_per_page; ++i) parent = index.parent(parent);
+  const PageId first = index.page(parent, group_.group);
+  if (!group_.closed || first == kNoPage) return {};
+  PageId other = first;
+  do {
+    if (!Contains(other) || PriorityOf(other) >= PriorityOf(page)) return {};
+    other = index.next_duplicate(group_.group, other);
+  } while (other != first);
+  return absl::StrCat("page ", static_cast<int32_t>(page),
+                      " would stay without the page before it");
+}
+
 std::string RetainingReclaimer::Fault() const {
   int32_t queued = 0;
   for (int32_t p = 0; p < group_.page_count; ++p) {
@@ -168,6 +185,9 @@ std::string RetainingReclaimer::Fault() const {
     const int32_t place = place_[static_cast<size_t>(p)];
     const bool here = lists_.Contains(page);
     if (here && inner_->Contains(page)) return absl::StrCat("page ", p, " is cached twice");
+    if (Contains(page)) {
+      if (std::string fault = OrderFault(page); !fault.empty()) return fault;
+    }
     if (here && kept.over == 0) return absl::StrCat("page ", p, " is retained by default");
     if ((place != kNotQueued) != (here && kept.over > 0 && kept.expiry != kForever)) {
       return absl::StrCat("page ", p, " is queued wrongly");

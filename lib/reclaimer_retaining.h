@@ -77,6 +77,7 @@ class RetainingReclaimer final : public Reclaimer {
   const Kept& At(PageId page) const { return kept_[static_cast<size_t>(page)]; }
   int32_t PriorityOf(PageId page) const { return kDefault + At(page).over; }
   void EndIfOver(Kept* kept) const;
+  std::string OrderFault(PageId page) const;
   void LeaveLists(PageId page);
 
   // The queue of lifetimes: a binary heap, its places numbered from 1.

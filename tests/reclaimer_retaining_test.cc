@@ -18,11 +18,11 @@ namespace {
 
 constexpr int64_t kForever = RetainingReclaimer::kForever;
 
-// A tree of pages, each at its own node below `parent` (-1: the root), and the reclaimer.
+// A tree of pages, each at its own node below `parent` (-1: the root), and the reclaimer. Unless it
+// is `closed` parents may have a lower priority than their children.
 class Fixture {
  public:
-  explicit Fixture(const std::vector<int32_t>& parents, Reclaim inner = Reclaim::kLru,
-                   int64_t step = 0) {
+  explicit Fixture(const std::vector<int32_t>& parents, int64_t step = 0, bool closed = false) {
     const auto pages = static_cast<int32_t>(parents.size());
     const IndexGroup group = {.page_count = pages, .units_per_page = 1};
     EXPECT_TRUE(index_.Init(1, std::array{group}, pages + 1, 1, 0).ok());
@@ -35,9 +35,10 @@ class Fixture {
       nodes.push_back(index_.Insert(parent, key, &token));
       index_.Attach(nodes.back(), 0, PageId{p});
     }
-    const ReclaimerGroup served = {.index = &index_, .group = 0, .page_count = pages};
+    const ReclaimerGroup served = {
+        .index = &index_, .group = 0, .page_count = pages, .closed = closed};
     EXPECT_TRUE(reclaimer_.Init(served, step));
-    reclaimer_.Wrap(NewReclaimer(inner, served));
+    reclaimer_.Wrap(NewReclaimer(Reclaim::kLru, served));
     for (int32_t p = 0; p < pages; ++p) EXPECT_FALSE(reclaimer_.Indexed(PageId{p}));
   }
 
@@ -95,7 +96,7 @@ TEST(RetainingReclaimerTest, ALowerPageThatComesLaterStillGoesFirst) {
 }
 
 TEST(RetainingReclaimerTest, ALifetimeEndsAtItsStep) {
-  Fixture pages(Apart(4), Reclaim::kLru, /*step=*/10);
+  Fixture pages(Apart(4), /*step=*/10);
   pages.Release(0, 90, 13);
   pages.Release(1, 90, 12);
   pages.Release(2, 50);
@@ -185,6 +186,17 @@ TEST(RetainingReclaimerTest, WrapsWhatIsCachedAlready) {
   EXPECT_EQ(pages.Take(), PageId{1});
   EXPECT_EQ(pages.size(), 0);
   EXPECT_GT(pages.bytes(), 0);
+}
+
+TEST(RetainingReclaimerTest, FaultFindsAPageThatWouldOutliveItsParent) {
+  Fixture pages({-1, 0, 1}, 0, /*closed=*/true);
+  for (const int32_t page : {2, 1, 0}) pages.Release(page, 80 - page);
+  pages->Revive(PageId{1});
+  EXPECT_EQ(pages->Fault(), "");  // somebody holds the page between
+  pages->Indexed(PageId{1});
+  pages->Note(PageId{1}, {.priority = 77, .expiry = kForever});
+  pages->Insert(PageId{1}, {});
+  EXPECT_EQ(pages->Fault(), "page 2 would stay without the page before it");
 }
 
 TEST(RetainingReclaimerDeathTest, MisuseStopsTheProcess) {

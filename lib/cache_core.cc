@@ -144,6 +144,7 @@ absl::Status CacheCore::InitGroup(const GroupOptions& options, int32_t units_per
               .ahead = options.page_count >= kLargePool ? kAhead : 0,
               .allocator = *std::move(allocator),
               .accounts = {},
+              .sole = nullptr,
               .account_of = {},
               .rows = {},
               .holds = {}};
@@ -180,6 +181,7 @@ absl::Status CacheCore::InitReclaimers() {
       }
       groups_[g].counts_uses = account.cached->counts_uses();
     }
+    if (options_.quotas.empty()) groups_[g].sole = groups_[g].accounts[0].cached.get();
   }
   needs_.resize(groups_.size() * groups_[0].accounts.size());
   return absl::OkStatus();
@@ -246,7 +248,7 @@ void CacheCore::Drop(const Sequence& sequence) {
     for (int32_t p = extent.page_count - 1; p >= extent.first_page; --p) {
       if (ahead > 0 && p - ahead >= extent.first_page) PrefetchPage(g, row[p - ahead]);
       release.last = p == last;
-      if (state.retains) AddRetention(state, sequence.slot_, g, p, &release);
+      if (groups_[g].retains) NoteRelease(state, sequence.slot_, g, p, &release);
       ReleasePage(g, row[p], release);
     }
   }
@@ -273,7 +275,6 @@ Release CacheCore::ReleaseOf(const State& state) const {
 
 void CacheCore::ReleasePage(int32_t group, PageId page, const Release& release) {
   Group& g = groups_[group];
-  if (g.retains) CachedOf(g, page).Note(page, release);
   if (!g.allocator.Unref(page)) return;
   if (g.held > 0 && g.holds[static_cast<size_t>(page)] > 0) {
     // Nobody wants the copy any more: if it was not handed over yet, it need not be made.

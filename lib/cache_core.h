@@ -134,6 +134,7 @@ class CacheCore {
     int32_t ahead = 0;  // pages to fetch ahead in a walk over a row; 0 where all stays in cache
     BlockAllocator allocator;
     std::vector<Account> accounts;
+    Reclaimer* sole = nullptr;      // without quotas: the only account's
     HugeArray<uint8_t> account_of;  // [page] that is not free; empty without quotas
     bool counts_uses = false;       // an account's cached->counts_uses(), without the call
     bool retains = false;           // an account's
@@ -198,7 +199,8 @@ class CacheCore {
     return g.account_of.size() > 0 ? g.account_of[static_cast<size_t>(page)] : 0;
   }
   static Reclaimer& CachedOf(const Group& g, PageId page) {
-    return *g.accounts[static_cast<size_t>(AccountOf(g, page))].cached;
+    if (g.sole != nullptr) return *g.sole;
+    return *g.accounts[g.account_of[static_cast<size_t>(page)]].cached;
   }
   void PrefetchPage(int32_t group, PageId page) const;
   void Park(int32_t group, PageId page, const Release& release = {});
@@ -249,6 +251,8 @@ class CacheCore {
   void KeepRetention(State& state, int32_t slot, std::span<const Retention> retention);
   void AddRetention(const State& state, int32_t slot, int32_t group, int32_t logical,
                     Release* release) const;
+  void NoteRelease(const State& state, int32_t slot, int32_t group, int32_t logical,
+                   Release* release);
   void BeginStep();
 
   // cache_core_commit.cc

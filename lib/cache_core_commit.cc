@@ -147,7 +147,7 @@ void CacheCore::ReleasePastWindow(State& state, int32_t slot) {
       // so ours, are good. The next Commit releases it.
       if (groups_[g].held > 0 && groups_[g].holds[static_cast<size_t>(page)] > 0) break;
       Release release = ReleaseOf(state);
-      if (state.retains) AddRetention(state, slot, g, extent.first_page, &release);
+      if (groups_[g].retains) NoteRelease(state, slot, g, extent.first_page, &release);
       ReleasePage(g, std::exchange(page, kNoPage), release);
     }
   }
@@ -180,7 +180,7 @@ absl::Status CacheCore::Truncate(const Sequence& sequence, int32_t length) {
     const PageId* row = Row(g, sequence.slot_);
     for (int32_t p = extent.page_count - 1; p >= std::max(keep, extent.first_page); --p) {
       Release release = ReleaseOf(state);
-      if (state.retains) AddRetention(state, sequence.slot_, g, p, &release);
+      if (groups_[g].retains) NoteRelease(state, sequence.slot_, g, p, &release);
       ReleasePage(g, row[p], release);
     }
     extent.page_count = std::min(extent.page_count, keep);

@@ -237,8 +237,8 @@ void CacheCore::PlanCopy(int32_t group, const Sequence& sequence, PageId* tail) 
   Hold(group, target);
   ++g.copies;
   Release release = ReleaseOf(state);
-  if (state.retains) {
-    AddRetention(state, sequence.slot_, group, state.length / tokens_per_page, &release);
+  if (g.retains) {
+    NoteRelease(state, sequence.slot_, group, state.length / tokens_per_page, &release);
   }
   ReleasePage(group, std::exchange(*tail, target), release);
 }

@@ -48,6 +48,7 @@ absl::Status CacheCore::PrepareRetention(int32_t account) {
     Account& payer = groups_[g].accounts[account];
     made[g]->Wrap(std::move(payer.cached));
     payer.cached = std::move(made[g]);
+    if (groups_[g].sole != nullptr) groups_[g].sole = payer.cached.get();
     payer.retains = groups_[g].retains = groups_[g].counts_uses = true;
   }
   return absl::OkStatus();
@@ -87,6 +88,15 @@ void CacheCore::AddRetention(const State& state, int32_t slot, int32_t group, in
   if (gap || covered < end) priority = std::max(priority, kDefaultPriority);
   release->priority = static_cast<uint8_t>(priority);
   release->expiry = expiry;
+}
+
+// Before ReleasePage, where an account of the group retains: the reclaimer hears of every sequence
+// that lets the page go, not of the last one alone.
+void CacheCore::NoteRelease(const State& state, int32_t slot, int32_t group, int32_t logical,
+                            Release* release) {
+  if (state.retains) AddRetention(state, slot, group, logical, release);
+  const PageId page = Row(group, slot)[logical];
+  CachedOf(groups_[group], page).Note(page, *release);
 }
 
 void CacheCore::BeginStep() {

@@ -80,6 +80,7 @@ constexpr int32_t kLargePool = 1 << 15;
 
 absl::StatusOr<std::unique_ptr<CacheCore>> CacheCore::Create(const Options& options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
+  if (absl::Status status = CheckQuotas(options.quotas); !status.ok()) return status;
   auto core = std::unique_ptr<CacheCore>(new CacheCore(options));
   if (absl::Status status = core->Init(); !status.ok()) return status;
   return core;
@@ -142,7 +143,9 @@ absl::Status CacheCore::InitGroup(const GroupOptions& options, int32_t units_per
               .row_stride = CeilDiv(options_.max_sequence_tokens, options.tokens_per_page),
               .ahead = options.page_count >= kLargePool ? kAhead : 0,
               .allocator = *std::move(allocator),
-              .cached = nullptr,
+              .accounts = {},
+              .sole = nullptr,
+              .account_of = {},
               .rows = {},
               .holds = {}};
   const auto rows = static_cast<size_t>(options_.max_sequences);
@@ -152,26 +155,35 @@ absl::Status CacheCore::InitGroup(const GroupOptions& options, int32_t units_per
         absl::StrCat("no address space for ", rows, " page-table rows of ", group.row_stride,
                      " pages; lower max_sequences or max_sequence_tokens"));
   }
+  if (absl::Status status = InitAccounts(&group); !status.ok()) return status;
   groups_.push_back(std::move(group));
   return absl::OkStatus();
 }
 
+ReclaimerGroup CacheCore::ReclaimerGroupOf(int32_t group) const {
+  const Group& g = groups_[group];
+  return {.index = &index_,
+          .group = group,
+          .page_count = g.options.page_count,
+          .units_per_page = g.units_per_page,
+          .closed = g.options.lookback_tokens == kAllTokens};
+}
+
 absl::Status CacheCore::InitReclaimers() {
   for (int32_t g = 0; g < group_count(); ++g) {
-    Group& group = groups_[g];
-    group.cached =
-        NewReclaimer(options_.reclaim, {.index = &index_,
-                                        .group = g,
-                                        .page_count = group.options.page_count,
-                                        .units_per_page = group.units_per_page,
-                                        .closed = group.options.lookback_tokens == kAllTokens});
-    if (group.cached == nullptr) {
-      return absl::ResourceExhaustedError(absl::StrCat("no memory for the order of group ", g,
-                                                       "'s ", group.options.page_count,
-                                                       " cached pages; lower page_count"));
+    for (Account& account : groups_[g].accounts) {
+      account.cached = NewReclaimer(options_.reclaim, ReclaimerGroupOf(g));
+      if (account.cached == nullptr) {
+        return absl::ResourceExhaustedError(
+            absl::StrCat("no memory for the order of group ", g, "'s ",
+                         groups_[g].options.page_count, " cached pages; lower page_count",
+                         options_.quotas.empty() ? "" : " or have fewer quotas"));
+      }
+      groups_[g].counts_uses = account.cached->counts_uses();
     }
-    group.counts_uses = group.cached->counts_uses();
+    if (options_.quotas.empty()) groups_[g].sole = groups_[g].accounts[0].cached.get();
   }
+  needs_.resize(groups_.size() * groups_[0].accounts.size());
   return absl::OkStatus();
 }
 
@@ -220,6 +232,7 @@ absl::StatusOr<Sequence> CacheCore::Fork(const Sequence& sequence) {
   }
   // Both now share the page that would be written next: the original has to ask again, too.
   if (tail_shared) source.capacity = source.length;
+  if (state.retains) retention_[fork.slot_] = retention_[from];
   return fork;
 }
 
@@ -235,6 +248,7 @@ void CacheCore::Drop(const Sequence& sequence) {
     for (int32_t p = extent.page_count - 1; p >= extent.first_page; --p) {
       if (ahead > 0 && p - ahead >= extent.first_page) PrefetchPage(g, row[p - ahead]);
       release.last = p == last;
+      if (groups_[g].retains) NoteRelease(state, sequence.slot_, g, p, &release);
       ReleasePage(g, row[p], release);
     }
   }
@@ -248,9 +262,9 @@ void CacheCore::PinHit(int32_t group, PageId page) {
   Group& g = groups_[group];
   // A parked page that is held was never given to the reclaimer.
   if (g.allocator.refs(page) == 0 && (g.held == 0 || g.holds[static_cast<size_t>(page)] == 0)) {
-    g.cached->Revive(page);
+    CachedOf(g, page).Revive(page);
   } else if (g.counts_uses) {
-    g.cached->HitLive(page);
+    CachedOf(g, page).HitLive(page);
   }
   g.allocator.Ref(page);
 }
@@ -273,7 +287,7 @@ void CacheCore::ReleasePage(int32_t group, PageId page, const Release& release) 
 
 void CacheCore::PrefetchPage(int32_t group, PageId page) const {
   groups_[group].allocator.Prefetch(page);
-  groups_[group].cached->Prefetch(page);
+  CachedOf(groups_[group], page).Prefetch(page);
   index_.PrefetchKey(group, page);
 }
 
@@ -281,9 +295,9 @@ void CacheCore::PrefetchPage(int32_t group, PageId page) const {
 void CacheCore::Park(int32_t group, PageId page, const Release& release) {
   Group& g = groups_[group];
   if (index_.keyed(group, page)) {
-    g.cached->Insert(page, release);
+    CachedOf(g, page).Insert(page, release);
   } else {
-    g.allocator.Free(page);
+    FreePage(g, page);
   }
 }
 

@@ -17,13 +17,18 @@
 // Holds are not references: they keep a copy's source and target from being handed out again, but
 // the last of k forks may still write in place.
 //
-// The exact need of a batch (pages and copies, per group) is computed before anything is taken, by
-// the rules that take it; every cached page is reclaimable; so a call that fails has evicted
-// nothing.
+// The exact need of a batch (pages and copies, per group and account) is computed before anything
+// is taken, by the rules that take it; every cached page is reclaimable; so a call that fails has
+// evicted nothing. cache_core_quota.cc has the rule.
+//
+// An account is who pays for pages: a tenant with a quota, or all others together (the last one,
+// and the only one without quotas). A page is charged to its sequence's account from when it is
+// taken until it is free. The tenant is part of every key, so all who ever hold the page have that
+// account.
 //
 // The file is split by verb: cache_core.cc (create, fork, drop), cache_core_start.cc,
-// cache_core_reserve.cc, cache_core_commit.cc (commit, truncate), cache_core_plan.cc (plans,
-// retire, clear), cache_core_validate.cc.
+// cache_core_reserve.cc, cache_core_quota.cc (accounts), cache_core_commit.cc (commit, truncate),
+// cache_core_retention.cc, cache_core_plan.cc (plans, retire, clear), cache_core_validate.cc.
 
 #ifndef QUIRE_LIB_CACHE_CORE_H_
 #define QUIRE_LIB_CACHE_CORE_H_
@@ -32,6 +37,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -55,7 +61,7 @@ class CacheCore {
   absl::StatusOr<Sequence> Start(std::span<const TokenId> prompt, const Namespace& ns,
                                  const StartOptions& options);
   int32_t MatchLength(std::span<const TokenId> prompt, const Namespace& ns) const;
-  absl::Status CheckFits(int64_t total_tokens, int32_t step_tokens) const;
+  absl::Status CheckFits(int64_t total_tokens, int32_t step_tokens, const Namespace& ns) const;
   absl::StatusOr<Sequence> Fork(const Sequence& sequence);
   void Drop(const Sequence& sequence);
 
@@ -99,6 +105,8 @@ class CacheCore {
     bool write_cache = false;  // what it commits may be indexed
     bool chain_whole = false;  // every whole unit below length is indexed below tip, and the
                                // tokens of the last, unfinished unit are known
+    uint8_t account = 0;
+    bool retains = false;  // it has entries in retention_
     int32_t length = 0;
     int32_t capacity = 0;  // writable up to here
     int32_t hit_tokens = 0;
@@ -110,17 +118,29 @@ class CacheCore {
     std::array<Extent, kMaxGroups> extents;
   };
 
+  struct Account {
+    std::unique_ptr<Reclaimer> cached;
+    int32_t used = 0;  // pages that are not free; kept only with quotas, see UsedBy
+    int32_t guaranteed = 0;
+    int32_t max = 0;
+    int32_t limit = 0;     // max, or less because of what others are guaranteed
+    bool retains = false;  // `cached` is a RetainingReclaimer
+  };
+
   struct Group {
     GroupOptions options;
     int32_t units_per_page = 1;
     int64_t row_stride = 0;
     int32_t ahead = 0;  // pages to fetch ahead in a walk over a row; 0 where all stays in cache
     BlockAllocator allocator;
-    std::unique_ptr<Reclaimer> cached;
-    bool counts_uses = false;   // cached->counts_uses(), without the call
-    HugeArray<PageId> rows;     // [max_sequences][row_stride]
-    HugeArray<uint16_t> holds;  // [page] outstanding copies that name it
-    int32_t held = 0;           // sum of holds: zero lets the common path skip the array
+    std::vector<Account> accounts;
+    Reclaimer* sole = nullptr;      // without quotas: the only account's
+    HugeArray<uint8_t> account_of;  // [page] that is not free; empty without quotas
+    bool counts_uses = false;       // an account's cached->counts_uses(), without the call
+    bool retains = false;           // an account's
+    HugeArray<PageId> rows;         // [max_sequences][row_stride]
+    HugeArray<uint16_t> holds;      // [page] outstanding copies that name it
+    int32_t held = 0;               // sum of holds: zero lets the common path skip the array
     int64_t evictions = 0;
     int64_t copies = 0;
   };
@@ -141,10 +161,16 @@ class CacheCore {
     std::vector<PageCopy> copies;
   };
 
+  struct SequenceRetention {
+    std::vector<Retention> ranges;  // by begin
+    int32_t longest = 0;            // the sequence's greatest length before a Truncate
+  };
+
   explicit CacheCore(const Options& options) : options_(options) {}
   absl::Status Init();
   absl::Status InitGroup(const GroupOptions& options, int32_t units_per_page);
   absl::Status InitReclaimers();
+  ReclaimerGroup ReclaimerGroupOf(int32_t group) const;
 
   // cache_core.cc
   State& StateOf(const Sequence& s) { return const_cast<State&>(std::as_const(*this).StateOf(s)); }
@@ -165,6 +191,17 @@ class CacheCore {
   void PinHit(int32_t group, PageId page);
   void ReleasePage(int32_t group, PageId page, const Release& release = {});
   Release ReleaseOf(const State& state) const;
+  void FreePage(Group& g, PageId page) {
+    if (g.account_of.size() > 0) --g.accounts[g.account_of[static_cast<size_t>(page)]].used;
+    g.allocator.Free(page);
+  }
+  static int32_t AccountOf(const Group& g, PageId page) {
+    return g.account_of.size() > 0 ? g.account_of[static_cast<size_t>(page)] : 0;
+  }
+  static Reclaimer& CachedOf(const Group& g, PageId page) {
+    if (g.sole != nullptr) return *g.sole;
+    return *g.accounts[g.account_of[static_cast<size_t>(page)]].cached;
+  }
   void PrefetchPage(int32_t group, PageId page) const;
   void Park(int32_t group, PageId page, const Release& release = {});
   void MoveTip(State& state, NodeId tip, int32_t units);
@@ -172,22 +209,51 @@ class CacheCore {
 
   // cache_core_reserve.cc
   struct Need {
-    std::array<int64_t, kMaxGroups> pages{};
+    int64_t pages = 0;
     // Of those, copies that could be avoided by taking the page out of the index: its only holder
     // is the sequence that wants to write.
-    std::array<int64_t, kMaxGroups> avoidable{};
+    int64_t avoidable = 0;
+    int64_t avoid = 0;  // of those, for which there is no room
   };
-  absl::Status AddNeed(const State& state, int32_t slot, int32_t count, Need* need);
-  void SubtractLastForks(Need* need);
+  Need& NeedOf(int32_t group, int32_t account) {
+    return needs_[static_cast<size_t>(group) * groups_[group].accounts.size() +
+                  static_cast<size_t>(account)];
+  }
+  absl::Status AddNeed(const State& state, int32_t slot, int32_t count);
+  void SubtractLastForks();
   bool Writable(int32_t group, PageId page) const;
   bool MayTakeOver(int32_t group, PageId page) const;
   bool TailMustBeCopied(int32_t group, const State& state, int32_t slot) const;
   absl::Status DataLoss(const State& state) const;
-  absl::Status NeverFits(const State& state, int32_t group, int64_t pages, int64_t length) const;
-  void TakePages(const Sequence& sequence, int32_t count, Need* shortage);
-  void TakeFrom(int32_t group, std::span<PageId> out);
-  void Evict(int32_t group, int32_t count);
+  absl::Status NeverFits(const std::string& what, int32_t group, int32_t account,
+                         int64_t pages) const;
+  void TakePages(const Sequence& sequence, int32_t count);
+  void TakeFrom(int32_t group, int32_t account, std::span<PageId> out);
+  void Evict(int32_t group, int32_t account, int32_t count);
   void PlanCopy(int32_t group, const Sequence& sequence, PageId* tail);
+
+  // cache_core_quota.cc
+  static absl::Status CheckQuotas(const std::vector<Quota>& quotas);
+  absl::Status InitAccounts(Group* g) const;
+  int32_t PayerOf(const Namespace& ns) const;
+  int32_t UsedBy(const Group& g, const Account& account) const {
+    return g.accounts.size() == 1 ? g.options.page_count - g.allocator.free_count() : account.used;
+  }
+  std::string LimitOf(int32_t group, int32_t account) const;
+  bool Fits(int32_t group);
+  void Charge(int32_t group, int32_t account, int32_t count);
+  std::vector<TenantStats> TenantsOf(const Group& g) const;
+  absl::Status ValidateAccounts(int32_t group) const;
+
+  // cache_core_retention.cc
+  static absl::Status CheckRetention(std::span<const Retention> retention);
+  absl::Status PrepareRetention(int32_t account);
+  void KeepRetention(State& state, int32_t slot, std::span<const Retention> retention);
+  void AddRetention(const State& state, int32_t slot, int32_t group, int32_t logical,
+                    Release* release) const;
+  void NoteRelease(const State& state, int32_t slot, int32_t group, int32_t logical,
+                   Release* release);
+  void BeginStep();
 
   // cache_core_commit.cc
   void CommitOne(const Sequence& sequence, std::span<const TokenId> tokens);
@@ -234,7 +300,11 @@ class CacheCore {
   uint64_t last_batch_ = 0;
   std::vector<int32_t> takers_;                           // scratch of ReserveAll: who needs pages
   std::vector<std::pair<int32_t, PageId>> shared_tails_;  // scratch of ReserveAll
+  std::vector<Need> needs_;                               // [group][account] of ReserveAll
   std::vector<NodeId> subtree_;                           // scratch of UnindexSubtree
+
+  std::vector<SequenceRetention> retention_;  // [slot]; empty until somebody asks for it
+  int64_t step_ = 0;                          // calls of TakePlan
 
   // Counters of Stats.
   int64_t tokens_looked_up_ = 0;

@@ -94,7 +94,8 @@ bool CacheCore::IndexUnits(State& state, int32_t slot, const TokenId* tokens, in
       for (int32_t p = first / units_per_page; p < (first + batch) / units_per_page; ++p) {
         index_.PrefetchKey(g, row[p]);
         if (!groups_[g].counts_uses) continue;
-        groups_[g].cached->PrefetchRemembered(keys[(p + 1) * units_per_page - 1 - first]);
+        groups_[g].accounts[state.account].cached->PrefetchRemembered(
+            keys[(p + 1) * units_per_page - 1 - first]);
       }
     }
     for (int32_t i = 0; i < batch; ++i, tokens += unit_) {
@@ -118,7 +119,7 @@ bool CacheCore::IndexUnit(State& state, int32_t slot, const TokenId* tokens, uin
     // If the same tokens are indexed already, this page joins them as the youngest duplicate.
     const PageId page = Row(g, slot)[units / units_per_page - 1];
     index_.Attach(node, g, page);
-    if (groups_[g].counts_uses && groups_[g].cached->Indexed(page) &&
+    if (groups_[g].counts_uses && CachedOf(groups_[g], page).Indexed(page) &&
         state.known_units >= units - units_per_page) {
       state.known_units = units;
     }
@@ -145,7 +146,9 @@ void CacheCore::ReleasePastWindow(State& state, int32_t slot) {
       // A page that an outstanding copy names stays until Retire has said whether its contents, and
       // so ours, are good. The next Commit releases it.
       if (groups_[g].held > 0 && groups_[g].holds[static_cast<size_t>(page)] > 0) break;
-      ReleasePage(g, std::exchange(page, kNoPage), ReleaseOf(state));
+      Release release = ReleaseOf(state);
+      if (groups_[g].retains) NoteRelease(state, slot, g, extent.first_page, &release);
+      ReleasePage(g, std::exchange(page, kNoPage), release);
     }
   }
 }
@@ -176,10 +179,16 @@ absl::Status CacheCore::Truncate(const Sequence& sequence, int32_t length) {
     Extent& extent = state.extents[g];
     const PageId* row = Row(g, sequence.slot_);
     for (int32_t p = extent.page_count - 1; p >= std::max(keep, extent.first_page); --p) {
-      ReleasePage(g, row[p], ReleaseOf(state));
+      Release release = ReleaseOf(state);
+      if (groups_[g].retains) NoteRelease(state, sequence.slot_, g, p, &release);
+      ReleasePage(g, row[p], release);
     }
     extent.page_count = std::min(extent.page_count, keep);
     extent.first_page = std::min(extent.first_page, extent.page_count);
+  }
+  if (state.retains) {
+    int32_t& longest = retention_[sequence.slot_].longest;
+    longest = std::max(longest, state.length);
   }
   TruncateChain(state, sequence.slot_, length);
   state.length = state.capacity = length;

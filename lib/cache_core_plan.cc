@@ -10,6 +10,8 @@
 namespace quire {
 
 Plan CacheCore::TakePlan() {
+  ++step_;
+  if (!retention_.empty()) BeginStep();
   if (pending_.empty()) return {};
   std::unique_ptr<PlanRecord> plan;
   if (spare_plans_.empty()) {
@@ -166,9 +168,9 @@ void CacheCore::DetachAllPages(NodeId node) {
     for (PageId page = index_.page(node, g); page != kNoPage; page = index_.page(node, g)) {
       const bool cached =
           group.allocator.refs(page) == 0 && group.holds[static_cast<size_t>(page)] == 0;
-      if (cached) group.cached->Erase(page);  // before: it may ask for the page's node
+      if (cached) CachedOf(group, page).Erase(page);  // before: it may ask for the page's node
       index_.Detach(g, page);
-      if (cached) group.allocator.Free(page);
+      if (cached) FreePage(group, page);
     }
   }
 }

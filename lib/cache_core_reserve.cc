@@ -14,9 +14,7 @@ absl::Status CacheCore::ReserveAll(std::span<Sequence* const> sequences,
                                    std::span<const int32_t> counts) {
   QUIRE_CHECK(sequences.size() == counts.size(), "one count for each sequence");
   const uint64_t batch = ++last_batch_;
-  Need need;
   takers_.clear();
-  shared_tails_.clear();
   for (size_t i = 0; i < sequences.size(); ++i) {
     State& state = StateOf(*sequences[i]);
     QUIRE_CHECK(state.batch != batch, "the same sequence twice in one batch");
@@ -24,27 +22,27 @@ absl::Status CacheCore::ReserveAll(std::span<Sequence* const> sequences,
     if (state.length > state.valid_length) return DataLoss(state);
     // The common step: the page at hand has room and is writable.
     if (counts[i] >= 0 && counts[i] <= state.capacity - state.length) continue;
+    if (takers_.empty()) {
+      shared_tails_.clear();
+      std::fill(needs_.begin(), needs_.end(), Need());
+    }
     takers_.push_back(static_cast<int32_t>(i));
-    if (absl::Status status = AddNeed(state, sequences[i]->slot_, counts[i], &need); !status.ok()) {
+    if (absl::Status status = AddNeed(state, sequences[i]->slot_, counts[i]); !status.ok()) {
       return status;
     }
   }
   if (takers_.empty()) return absl::OkStatus();
-  if (!shared_tails_.empty()) SubtractLastForks(&need);
-  Need shortage;
+  if (!shared_tails_.empty()) SubtractLastForks();
   for (int32_t g = 0; g < group_count(); ++g) {
-    const int64_t room = groups_[g].allocator.free_count() + groups_[g].cached->size();
-    shortage.avoidable[g] = std::max<int64_t>(0, need.pages[g] - room);
-    if (shortage.avoidable[g] > need.avoidable[g]) {
-      ++out_of_room_;
-      return absl::Status(absl::StatusCode::kResourceExhausted, "");
-    }
+    if (Fits(g)) continue;
+    ++out_of_room_;
+    return absl::Status(absl::StatusCode::kResourceExhausted, "");
   }
-  for (const int32_t i : takers_) TakePages(*sequences[i], counts[i], &shortage);
+  for (const int32_t i : takers_) TakePages(*sequences[i], counts[i]);
   return absl::OkStatus();
 }
 
-absl::Status CacheCore::AddNeed(const State& state, int32_t slot, int32_t count, Need* need) {
+absl::Status CacheCore::AddNeed(const State& state, int32_t slot, int32_t count) {
   if (count < 0) {
     return absl::InvalidArgumentError(
         absl::StrCat("cannot reserve ", count, " tokens; the count must be at least 0"));
@@ -60,15 +58,19 @@ absl::Status CacheCore::AddNeed(const State& state, int32_t slot, int32_t count,
     const int64_t pages = CeilDiv(end, groups_[g].options.tokens_per_page);
     // Pages kept back only because a copy is outstanding will leave: they make nothing impossible.
     const int64_t resident = pages - std::max(extent.first_page, FirstNeeded(g, state.length));
-    if (resident > groups_[g].options.page_count) return NeverFits(state, g, resident, end);
-    need->pages[g] += std::max<int64_t>(0, pages - extent.page_count);
+    if (resident > groups_[g].accounts[state.account].limit) {
+      return NeverFits(absl::StrCat("growing from ", state.length, " to ", end, " tokens"), g,
+                       state.account, resident);
+    }
+    Need& need = NeedOf(g, state.account);
+    need.pages += std::max<int64_t>(0, pages - extent.page_count);
     if (!TailMustBeCopied(g, state, slot)) continue;
-    ++need->pages[g];
+    ++need.pages;
     const PageId tail = Row(g, slot)[state.length / groups_[g].options.tokens_per_page];
     if (!index_.keyed(g, tail)) {
       shared_tails_.emplace_back(g, tail);
     } else if (MayTakeOver(g, tail)) {
-      ++need->avoidable[g];
+      ++need.avoidable;
     }
   }
   return absl::OkStatus();
@@ -76,13 +78,16 @@ absl::Status CacheCore::AddNeed(const State& state, int32_t slot, int32_t count,
 
 // Forks copy a shared tail one after the other, and the last holder finds itself alone and writes
 // in place. So where all holders of an unindexed tail are in the batch, one copy less is needed.
-void CacheCore::SubtractLastForks(Need* need) {
+void CacheCore::SubtractLastForks() {
   std::sort(shared_tails_.begin(), shared_tails_.end());
   for (size_t i = 0; i < shared_tails_.size();) {
     size_t end = i;
     while (end < shared_tails_.size() && shared_tails_[end] == shared_tails_[i]) ++end;
     const auto [group, page] = shared_tails_[i];
-    if (static_cast<int32_t>(end - i) == groups_[group].allocator.refs(page)) --need->pages[group];
+    const Group& g = groups_[group];
+    if (static_cast<int32_t>(end - i) == g.allocator.refs(page)) {
+      --NeedOf(group, AccountOf(g, page)).pages;
+    }
     i = end;
   }
 }
@@ -110,15 +115,14 @@ absl::Status CacheCore::DataLoss(const State& state) const {
       state.length, " tokens are good: Truncate to that or drop the sequence"));
 }
 
-absl::Status CacheCore::NeverFits(const State& state, int32_t group, int64_t pages,
-                                  int64_t length) const {
-  return absl::InvalidArgumentError(absl::StrCat(
-      "growing from ", state.length, " to ", length, " tokens needs ", pages, " pages of group ",
-      group, " at one time; its pool has ", groups_[group].options.page_count, " (groups[", group,
-      "].page_count): it can never fit"));
+absl::Status CacheCore::NeverFits(const std::string& what, int32_t group, int32_t account,
+                                  int64_t pages) const {
+  return absl::InvalidArgumentError(absl::StrCat(what, " needs ", pages, " pages of group ", group,
+                                                 " at one time; ", LimitOf(group, account),
+                                                 ": it can never fit"));
 }
 
-void CacheCore::TakePages(const Sequence& sequence, int32_t count, Need* shortage) {
+void CacheCore::TakePages(const Sequence& sequence, int32_t count) {
   State& state = StateOf(sequence);
   const int32_t end = state.length + count;
   int32_t capacity = INT32_MAX;
@@ -128,19 +132,20 @@ void CacheCore::TakePages(const Sequence& sequence, int32_t count, Need* shortag
     Extent& extent = state.extents[g];
     if (TailMustBeCopied(g, state, sequence.slot_)) {
       PageId& tail = row[state.length / tokens_per_page];
-      if (shortage->avoidable[g] > 0 && index_.keyed(g, tail) && MayTakeOver(g, tail)) {
+      Need& need = NeedOf(g, state.account);
+      if (need.avoid > 0 && index_.keyed(g, tail) && MayTakeOver(g, tail)) {
         // The pool has no page for the copy, and this sequence alone holds the page. Giving up one
         // cached page beats refusing a request that fits: a pool filled by one request would
         // otherwise wait for ever because of an accidental match.
         index_.Detach(g, tail);
-        --shortage->avoidable[g];
+        --need.avoid;
       } else {
         PlanCopy(g, sequence, &tail);
       }
     }
     const auto pages = static_cast<int32_t>(CeilDiv(end, tokens_per_page));
     if (pages > extent.page_count) {
-      TakeFrom(g, {row + extent.page_count, row + pages});
+      TakeFrom(g, state.account, {row + extent.page_count, row + pages});
       extent.page_count = pages;
     }
     const int64_t room = static_cast<int64_t>(extent.page_count) * tokens_per_page;
@@ -150,21 +155,30 @@ void CacheCore::TakePages(const Sequence& sequence, int32_t count, Need* shortag
 }
 
 // Free pages first, then cached ones in the reclaimer's order. REQUIRES that there are enough.
-void CacheCore::TakeFrom(int32_t group, std::span<PageId> out) {
+void CacheCore::TakeFrom(int32_t group, int32_t account, std::span<PageId> out) {
   Group& g = groups_[group];
-  const int32_t missing = static_cast<int32_t>(out.size()) - g.allocator.free_count();
-  if (missing > 0) Evict(group, missing);
+  const auto count = static_cast<int32_t>(out.size());
+  const bool quotas = g.account_of.size() > 0;
+  if (quotas) {
+    Charge(group, account, count);
+  } else if (count > g.allocator.free_count()) {
+    Evict(group, account, count - g.allocator.free_count());
+  }
   const absl::Status status = g.allocator.Allocate(out);
   QUIRE_CHECK(status.ok(), "the need of a batch was computed wrongly");
+  for (size_t i = 0; quotas && i < out.size(); ++i) {
+    g.account_of[static_cast<size_t>(out[i])] = static_cast<uint8_t>(account);
+  }
 }
 
-void CacheCore::Evict(int32_t group, int32_t count) {
+void CacheCore::Evict(int32_t group, int32_t account, int32_t count) {
   // In batches, stage by stage, so that the cache misses of one stage overlap. The reclaimer's
   // order is a chain that cannot be fetched ahead; so each victim is given up while the chain's
   // next link is on its way.
   constexpr int32_t kBatch = 32;
   std::array<std::array<PageId, kBatch>, 2> victims;
   Group& g = groups_[group];
+  Reclaimer& cached = *g.accounts[account].cached;
   g.evictions += count;
   int32_t waiting = 0;  // victims of the batch at hand
   for (int turn = 0; count > 0 || waiting > 0; turn ^= 1) {
@@ -174,13 +188,13 @@ void CacheCore::Evict(int32_t group, int32_t count) {
     const int32_t next = std::min(count, kBatch);
     for (int32_t i = 0; i < std::max(waiting, next); ++i) {
       if (i < next) {
-        const PageId page = victims[turn ^ 1][i] = g.cached->Take();
+        const PageId page = victims[turn ^ 1][i] = cached.Take();
         index_.PrefetchKey(group, page);
         g.allocator.Prefetch(page);
       }
       if (i < waiting) {
         index_.Detach(group, batch[i]);
-        g.allocator.Free(batch[i]);
+        FreePage(g, batch[i]);
       }
     }
     count -= next;
@@ -209,7 +223,7 @@ void CacheCore::PlanCopy(int32_t group, const Sequence& sequence, PageId* tail) 
     }
   }
   PageId target;
-  TakeFrom(group, {&target, 1});
+  TakeFrom(group, state.account, {&target, 1});
   pending_.push_back({.copy = {.group = GroupId{group},
                                .from_tier = Tier::kDevice,
                                .to_tier = Tier::kDevice,
@@ -222,7 +236,11 @@ void CacheCore::PlanCopy(int32_t group, const Sequence& sequence, PageId* tail) 
   Hold(group, source);
   Hold(group, target);
   ++g.copies;
-  ReleasePage(group, std::exchange(*tail, target));
+  Release release = ReleaseOf(state);
+  if (g.retains) {
+    NoteRelease(state, sequence.slot_, group, state.length / tokens_per_page, &release);
+  }
+  ReleasePage(group, std::exchange(*tail, target), release);
 }
 
 }  // namespace quire

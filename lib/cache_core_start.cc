@@ -20,10 +20,15 @@ absl::StatusOr<Sequence> CacheCore::Start(std::span<const TokenId> prompt, const
   if (prompt.empty()) {
     return absl::InvalidArgumentError("the prompt is empty; a sequence begins with one token");
   }
-  if (absl::Status status = CheckFits(static_cast<int64_t>(prompt.size()), 1); !status.ok()) {
+  if (absl::Status status = CheckRetention(options.retention); !status.ok()) return status;
+  if (absl::Status status = CheckFits(static_cast<int64_t>(prompt.size()), 1, ns); !status.ok()) {
     return status;
   }
   if (free_slots_.empty()) return absl::Status(absl::StatusCode::kResourceExhausted, "");
+  const int32_t payer = PayerOf(ns);
+  if (!options.retention.empty()) {
+    if (absl::Status status = PrepareRetention(payer); !status.ok()) return status;
+  }
 
   NodeId root = kDefaultRoot;
   if (options_.prefix_caching && !ns.empty()) {
@@ -33,6 +38,8 @@ absl::StatusOr<Sequence> CacheCore::Start(std::span<const TokenId> prompt, const
   Sequence sequence = NewSequence();
   State& state = StateOf(sequence);
   const bool known = root != kNoNode;
+  state.account = static_cast<uint8_t>(payer);
+  if (!options.retention.empty()) KeepRetention(state, sequence.slot_, options.retention);
   state.tip = known ? root : kDefaultRoot;
   state.write_cache = options_.prefix_caching && options.write_cache && known;
   state.chain_whole = state.write_cache;
@@ -102,7 +109,8 @@ int32_t CacheCore::MatchLength(std::span<const TokenId> prompt, const Namespace&
   return MatchPrefix(index_, Rules(), root, prompt, {}).tokens;
 }
 
-absl::Status CacheCore::CheckFits(int64_t total_tokens, int32_t step_tokens) const {
+absl::Status CacheCore::CheckFits(int64_t total_tokens, int32_t step_tokens,
+                                  const Namespace& ns) const {
   if (total_tokens < 1 || step_tokens < 1) {
     return absl::InvalidArgumentError(absl::StrCat("total_tokens is ", total_tokens,
                                                    " and step_tokens ", step_tokens,
@@ -113,10 +121,12 @@ absl::Status CacheCore::CheckFits(int64_t total_tokens, int32_t step_tokens) con
                                                    " tokens; max_sequence_tokens is ",
                                                    options_.max_sequence_tokens));
   }
+  const int32_t payer = PayerOf(ns);
   for (int32_t g = 0; g < group_count(); ++g) {
     const GroupOptions& group = groups_[g].options;
+    const int32_t limit = groups_[g].accounts[payer].limit;
     int64_t peak = CeilDiv(total_tokens, group.tokens_per_page);
-    if (group.lookback_tokens != kAllTokens && peak > group.page_count) {
+    if (group.lookback_tokens != kAllTokens && peak > limit) {
       // Pages that leave the window are given back, so the peak is that of one step. Which step is
       // the worst depends on how page borders fall; they repeat within tokens_per_page steps.
       const int64_t kept =
@@ -132,11 +142,7 @@ absl::Status CacheCore::CheckFits(int64_t total_tokens, int32_t step_tokens) con
         if (end == total_tokens) break;
       }
     }
-    if (peak > group.page_count) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "the request needs ", peak, " pages of group ", g, " at one time; its pool has ",
-          group.page_count, " (groups[", g, "].page_count): it can never fit"));
-    }
+    if (peak > limit) return NeverFits("the request", g, payer, peak);
   }
   return absl::OkStatus();
 }

@@ -22,13 +22,17 @@ Stats CacheCore::stats() const {
   for (const Group& group : groups_) {
     GroupStats& out = stats.groups.emplace_back();
     out.pages_free = group.allocator.free_count();
-    out.pages_cached = group.cached->size();
+    for (const Account& account : group.accounts) {
+      out.pages_cached += account.cached->size();
+      stats.ghost_bytes += account.cached->ghost_bytes();
+      stats.metadata_bytes += account.cached->bytes();
+    }
     out.pages_live = group.options.page_count - out.pages_free - out.pages_cached;
     out.bytes_live = out.pages_live * group.options.page_bytes;
     out.evictions = group.evictions;
     out.copies = group.copies;
-    stats.ghost_bytes += group.cached->ghost_bytes();
-    stats.metadata_bytes += group.cached->bytes() + static_cast<int64_t>(group.holds.bytes()) +
+    out.tenants = TenantsOf(group);
+    stats.metadata_bytes += static_cast<int64_t>(group.holds.bytes() + group.account_of.bytes()) +
                             static_cast<int64_t>(group.options.page_count) * 8;
   }
   return stats;
@@ -56,6 +60,7 @@ absl::Status CacheCore::Validate() const {
   for (int32_t g = 0; g < group_count(); ++g) {
     if (absl::Status status = ValidateGroup(g); !status.ok()) return status;
     if (absl::Status status = ValidateHolds(g); !status.ok()) return status;
+    if (absl::Status status = ValidateAccounts(g); !status.ok()) return status;
   }
   return index_.Validate(pins);
 }
@@ -127,14 +132,17 @@ absl::Status CacheCore::ValidateGroup(int32_t g) const {
     const bool reclaimable = refs == 0 && !held;
     cached += reclaimable;
     if (reclaimable && !keyed) return error(absl::StrCat("page ", p, " is lost"));
-    if (reclaimable != group.cached->Contains(page)) {
+    if (reclaimable != CachedOf(group, page).Contains(page)) {
       return error(absl::StrCat("page ", p, ": cached and reclaimable disagree"));
     }
   }
-  if (free != group.allocator.free_count() || cached != group.cached->size()) {
+  for (const Account& account : group.accounts) {
+    cached -= account.cached->size();
+    if (const std::string fault = account.cached->Fault(); !fault.empty()) return error(fault);
+  }
+  if (free != group.allocator.free_count() || cached != 0) {
     return error("free + live + cached does not add up to the pool");
   }
-  if (const std::string fault = group.cached->Fault(); !fault.empty()) return error(fault);
   return absl::OkStatus();
 }
 

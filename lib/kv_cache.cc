@@ -47,8 +47,9 @@ int32_t KvCache::MatchLength(std::span<const TokenId> prompt, const Namespace& n
   return core_->MatchLength(prompt, ns);
 }
 
-absl::Status KvCache::CheckFits(int64_t total_tokens, int32_t step_tokens) const {
-  return core_->CheckFits(total_tokens, step_tokens);
+absl::Status KvCache::CheckFits(int64_t total_tokens, int32_t step_tokens,
+                                const Namespace& ns) const {
+  return core_->CheckFits(total_tokens, step_tokens, ns);
 }
 
 absl::Status KvCache::ReserveAll(std::span<Sequence* const> sequences,

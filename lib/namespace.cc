@@ -67,6 +67,13 @@ Namespace& Namespace::SetField(Tag tag, std::string_view value) {
   return *this;
 }
 
+std::optional<std::string_view> Namespace::tenant() const {
+  // Fields are sorted by tag, and the tenant's is the lowest.
+  static_assert(static_cast<int>(Tag::kTenant) == 1);
+  if (bytes_.empty() || bytes_[0] != static_cast<char>(Tag::kTenant)) return std::nullopt;
+  return std::string_view(bytes_).substr(kHeader, FieldEnd(bytes_, 0) - kHeader);
+}
+
 std::string Namespace::Encode() const { return bytes_ + media_; }
 
 }  // namespace quire

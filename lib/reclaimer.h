@@ -25,6 +25,8 @@ struct Release {
   int32_t new_units = 0;   // units that no earlier sequence had, as far as is remembered
   bool continues = false;  // more than one unit was known: it went on from something
   bool last = false;       // this is its last indexed page
+  uint8_t priority = 50;   // see Retention in kv_cache.h
+  int64_t expiry = 0;      // the step at which a priority above the default ends
 };
 
 class Reclaimer {
@@ -43,6 +45,11 @@ class Reclaimer {
   // The page has got its key. True if a page with that key is remembered: it was here before.
   virtual bool Indexed(PageId) { return false; }
   virtual void HitLive(PageId) {}  // a prompt hit it while others held it
+
+  // --- What only RetainingReclaimer wants to know ---
+  // A sequence lets the page go, others may still hold it. Before Insert, if that follows.
+  virtual void Note(PageId, const Release&) {}
+  virtual void BeginStep(int64_t) {}  // the number of the step, in increasing order
 
   // --- Reading ---
   virtual void Prefetch(PageId page) const = 0;       // a change of its state comes soon

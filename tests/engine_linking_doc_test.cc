@@ -243,6 +243,22 @@ void Preempt(Stream victim, std::deque<Stream>& waiting) {
   waiting.push_front(std::move(victim));
 }
 
+void ShareThePool(quire::Options& options) {
+  options.quotas = {{.tenant = "acme", .guaranteed_permille = 300},  // of every group's pool
+                    {.tenant = "trial", .guaranteed_permille = 0, .max_permille = 200}};
+}
+
+absl::StatusOr<quire::Sequence> StartMarked(quire::KvCache& cache, const Ids& prompt,
+                                            const quire::Namespace& ns, int32_t system_tokens,
+                                            int64_t wait_for_tool) {
+  const quire::Retention retention[] = {
+      {.begin = 0, .end = system_tokens, .priority = 90},  // until it must go
+      {.begin = system_tokens, .priority = 70, .lifetime_steps = wait_for_tool}};
+  absl::StatusOr<quire::Sequence> started = cache.Start(prompt, ns, {.retention = retention});
+  if (!started.ok()) return started.status();
+  return started;
+}
+
 TEST(LinkingDocTest, AScheduleForAGpu) {
   const quire::cuda::Gpu gpu = {.multiprocessors = 132,
                                 .shared_bytes = 227 * 1024,
@@ -310,6 +326,22 @@ TEST(LinkingDocTest, TheStepsWork) {
   EXPECT_EQ(StartRequest(cache, waiting[0].tokens, "a", "r1")->to_compute, 8);
   EXPECT_EQ(StartRequest(cache, waiting[0].tokens, "b", "r1")->to_compute, 40);
   EXPECT_TRUE(cache.Validate().ok());
+}
+
+TEST(LinkingDocTest, TenantsAndMarkedRequests) {
+  quire::Options options;
+  options.groups = {{.tokens_per_page = 1, .page_count = 20}};
+  options.max_sequences = 4;
+  options.max_sequence_tokens = 64;
+  ShareThePool(options);
+  const auto cache = quire::KvCache::Create(options);
+  ASSERT_TRUE(cache.ok()) << cache.status();
+  quire::Namespace trial;
+  trial.SetTenant("trial");
+  EXPECT_TRUE((*cache)->CheckFits(4, 1, trial).ok());
+  EXPECT_FALSE((*cache)->CheckFits(5, 1, trial).ok());
+  EXPECT_TRUE(StartMarked(**cache, Ids{1, 2, 3}, trial, 2, 50).ok());
+  EXPECT_FALSE(StartMarked(**cache, Ids{1, 2, 3}, trial, 2, -1).ok());
 }
 
 std::vector<std::string> Lines(const std::string& path) {

@@ -69,11 +69,12 @@ const std::map<std::string, Names> kMayInclude = {
     {"reclaimer_s3_fifo", {"reclaimer_queues", "ghosts"}},
     {"reclaimer_2q", {"reclaimer_queues", "ghosts"}},
     {"reclaimer_learned", {"page_lists", "reuse_model", "ghosts"}},
+    {"reclaimer_retaining", {"page_lists"}},
     {"new_reclaimer",
      {"reclaimer_simple", "reclaimer_frequency", "reclaimer_s3_fifo", "reclaimer_2q",
       "reclaimer_learned"}},
     {"reclaimer", {"prefix_index"}},
-    {"cache_core", {"match", "new_reclaimer", "plan", "page_table"}},
+    {"cache_core", {"match", "new_reclaimer", "reclaimer_retaining", "plan", "page_table"}},
     {"sequence", {"cache_core"}},
     {"kv_cache", {"sequence"}},
     {"c", {"kv_cache"}},
@@ -164,7 +165,8 @@ bool IsCore(const std::string& noun) {
                              "reclaimer_queues",
                              "reclaimer_frequency",
                              "reclaimer_s3_fifo",
-                             "reclaimer_2q"};
+                             "reclaimer_2q",
+                             "reclaimer_retaining"};
   return core.contains(noun);
 }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,14 @@ std::string Field(char tag, std::string_view value) {
     out.push_back(static_cast<char>(uint64_t{value.size()} >> shift));
   }
   return out + std::string(value);
+}
+
+TEST(NamespaceTest, SaysItsTenant) {
+  EXPECT_EQ(Namespace().tenant(), std::nullopt);
+  EXPECT_EQ(Namespace().SetLora("a").AddMedia(3, "b").tenant(), std::nullopt);
+  EXPECT_EQ(Namespace().SetTenant("").tenant(), "");
+  EXPECT_EQ(Namespace().SetModel("m").SetTenant("a").SetLora("l").tenant(), "a");
+  EXPECT_EQ(Namespace().SetTenant("long").SetTenant("b").tenant(), "b");
 }
 
 TEST(NamespaceTest, EmptyEncodesToNothing) {

@@ -8,6 +8,7 @@
 #include <iterator>
 #include <memory>
 #include <new>
+#include <span>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -83,14 +84,15 @@ constexpr int32_t kBatch = 5;
 // that the next round evicts what this one left. Counts the allocations of the steps only.
 class Engine {
  public:
-  explicit Engine(KvCache& cache) : cache_(cache), keeper_(Compute(cache, Iota(0, 9))) {}
+  explicit Engine(KvCache& cache, std::span<const Retention> retention = {})
+      : cache_(cache), retention_(retention), keeper_(Compute(cache, Iota(0, 9), Tenant(0))) {}
 
   int64_t Round(int32_t round) {
     counted_ = 0;
     std::vector<Tokens> rests;
     for (int32_t i = 0; i < 3; ++i) {
       const Tokens prompt = Iota(0, 10) + Iota(1000 * (round + 1) + 100 * i, 20);
-      sequences_.push_back(MustStart(cache_, prompt));
+      sequences_.push_back(MustStart(cache_, prompt, Tenant(i), {.retention = retention_}));
       rests.emplace_back(prompt.begin() + sequences_.back().length(), prompt.end());
     }
     Prepare(rests);
@@ -108,6 +110,11 @@ class Engine {
   }
 
  private:
+  // The last request is another tenant's; without quotas that only keeps it apart.
+  static Namespace Tenant(int32_t request) {
+    return Namespace().SetTenant(request < 2 ? "a" : "b");
+  }
+
   void Prepare(const std::vector<Tokens>& tokens) {
     batch_.clear();
     views_.clear();
@@ -138,6 +145,7 @@ class Engine {
   }
 
   KvCache& cache_;
+  std::span<const Retention> retention_;
   Sequence keeper_;  // of the common beginning, so that every round has hits
   int64_t counted_ = 0;
   std::vector<Sequence> sequences_;
@@ -178,6 +186,32 @@ TEST(NoAllocTest, WarmStepsAllocateNothing) {
     EXPECT_GT(after.groups[g].copies, warm.groups[g].copies) << g;
   }
   EXPECT_GT(after.tokens_hit, warm.tokens_hit);
+}
+
+// Evicting from several accounts, marking pages, and ending their lifetimes.
+TEST(NoAllocTest, WarmStepsWithQuotasAndRetentionAllocateNothing) {
+  const std::array<Retention, 3> retention = {{{.begin = 0, .end = 10, .priority = 80},
+                                               {.begin = 10, .end = 20, .priority = 10},
+                                               {.priority = 70, .lifetime_steps = 20}}};
+  for (const Reclaim reclaim : {Reclaim::kLru, Reclaim::kLearned}) {
+    Options options = MakeOptions({Group(4, 60), Group(4, 40, /*lookback_tokens=*/7)});
+    options.min_copy_tokens = 1;
+    options.max_rollback_tokens = 2;
+    options.reclaim = reclaim;
+    options.quotas = {{.tenant = "a", .guaranteed_permille = 400, .max_permille = 700},
+                      {.tenant = "b", .guaranteed_permille = 200}};
+    const auto cache = NewCache(options);
+    Engine engine(*cache, retention);
+    engine.Round(0);
+    const Stats warm = cache->stats();
+    for (int32_t round = 1; round < 8; ++round) EXPECT_EQ(engine.Round(round), 0) << round;
+    const Stats after = cache->stats();
+    for (size_t g = 0; g < 2; ++g) {
+      EXPECT_GT(after.groups[g].evictions, warm.groups[g].evictions) << g;
+      EXPECT_GT(after.groups[g].copies, warm.groups[g].copies) << g;
+      EXPECT_GT(after.groups[g].tenants[1].pages_cached, 0) << g;
+    }
+  }
 }
 
 TEST(NoAllocTest, NoRoomAllocatesNothing) {

@@ -28,6 +28,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -51,6 +52,15 @@ struct MissTokens {
   int64_t disabled = 0;    // prefix_caching is off
 };
 
+// Pages charged to a tenant with a quota, or to all others together.
+struct TenantStats {
+  std::string tenant;
+  int32_t pages_live = 0;
+  int32_t pages_cached = 0;
+  int32_t guaranteed_pages = 0;
+  int32_t max_pages = 0;
+};
+
 struct GroupStats {
   int32_t pages_free = 0;
   int32_t pages_live = 0;
@@ -58,6 +68,8 @@ struct GroupStats {
   int64_t bytes_live = 0;  // pages_live * page_bytes
   int64_t evictions = 0;   // cached pages reclaimed
   int64_t copies = 0;      // page copies planned
+  // One for each of Options::quotas, in their order, then one for all others; empty without quotas.
+  std::vector<TenantStats> tenants;
 };
 
 struct Stats {
@@ -76,9 +88,39 @@ struct Stats {
   int64_t ghost_bytes = 0;  // of that, what Options::reclaim remembers of pages given up
 };
 
+inline constexpr int32_t kDefaultPriority = 50;
+
+// How long a part of a request should stay cached once nobody uses it. Soft: every cached page can
+// be reclaimed, but those of a higher priority only after all of a lower one, whatever
+// Options::reclaim says; among pages of the default priority that decides. So a priority above the
+// default shields pages from all ordinary traffic, and one below gives them up before any.
+//
+// A prefix is of use only as a whole, so a page gets the highest priority and the longest lifetime
+// of all that follows it in the request. If several requests used a page it keeps the highest
+// priority and the latest end that any of them gave it.
+struct Retention {
+  // Tokens [begin, end) of the sequence, committed ones included. 0 <= begin < end; end may lie
+  // past the prompt, kAllTokens is everything to come. Where ranges overlap the highest priority
+  // counts; where none is, the default. A page that is partly covered counts as covered, and as not
+  // covered, too.
+  int32_t begin = 0;
+  int32_t end = kAllTokens;
+
+  int32_t priority = kDefaultPriority;  // [0, 100]
+
+  // Of a priority above the default: for how many steps after a sequence gave the page back it
+  // holds. Then the page counts as just given back with the default. A step is one
+  // KvCache::TakePlan, which an engine calls once a step. >= 0; 0: as long as the page is cached.
+  int64_t lifetime_steps = 0;
+};
+
 struct StartOptions {
   bool read_cache = true;   // false: no hit, and the lookup does not count in Stats
   bool write_cache = true;  // false: what this sequence commits is never shared through the index
+
+  // Copied; forks inherit it. Every page given back costs O(entries). The first use sets about 32
+  // bytes aside for each page of the pool.
+  std::span<const Retention> retention = {};
 };
 
 // Where MakePageTable writes. The caller owns the storage; spans of at least the batch's size.
@@ -101,8 +143,8 @@ class KvCache {
   // compared and are equal, then a partly matching page if that saves min_copy_tokens (its copy is
   // planned at the first Reserve). At least one token is always left to compute. Allocates no page,
   // so it cannot be out of pages.
-  //   kInvalidArgument    empty prompt; or a prompt that can never fit.
-  //   kResourceExhausted  bare: max_sequences are alive.
+  //   kInvalidArgument    empty prompt; a prompt that can never fit; or a bad StartOptions.
+  //   kResourceExhausted  bare: max_sequences are alive. With a message: no memory for retention.
   // O(prompt tokens).
   absl::StatusOr<Sequence> Start(std::span<const TokenId> prompt, const Namespace& ns = {},
                                  const StartOptions& options = {});
@@ -111,9 +153,10 @@ class KvCache {
   int32_t MatchLength(std::span<const TokenId> prompt, const Namespace& ns = {}) const;
 
   // kOk if a sequence of `total_tokens`, advanced at most `step_tokens` at a time, fits in an empty
-  // cache; otherwise kInvalidArgument saying which limit it breaks. For refusing a request at once
-  // rather than preempting for ever.
-  absl::Status CheckFits(int64_t total_tokens, int32_t step_tokens) const;
+  // cache, within the quota of the namespace's tenant and beside what others are guaranteed;
+  // otherwise kInvalidArgument saying which limit it breaks. For refusing a request at once rather
+  // than preempting for ever.
+  absl::Status CheckFits(int64_t total_tokens, int32_t step_tokens, const Namespace& ns = {}) const;
 
   // Sequence::Reserve for a whole step: counts[i] more tokens for sequences[i], all or nothing
   // across the batch and all groups; the need is known before anything is evicted. Errors
@@ -126,7 +169,8 @@ class KvCache {
                          std::span<const int32_t> counts);
 
   // Hands over the copies planned since the last call, in order. Carry them out before the step's
-  // kernels. Sources and targets are held until Retire.
+  // kernels. Sources and targets are held until Retire. Each call is a step for
+  // Retention::lifetime_steps.
   Plan TakePlan();
 
   // The plan's copies are done (OK) or failed. Tickets retire in the order they were taken (CHECK);

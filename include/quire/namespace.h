@@ -4,6 +4,7 @@
 #define QUIRE_NAMESPACE_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -35,6 +36,9 @@ class Namespace {
   Namespace& AddMedia(int64_t position, std::string_view content_digest);
 
   bool empty() const { return bytes_.empty() && media_.empty(); }
+
+  // What SetTenant was given last, if it was called. Valid until the next non-const call.
+  std::optional<std::string_view> tenant() const;
 
   // The canonical encoding: for each field tag (1 byte), length (8 bytes, little-endian), bytes.
   std::string Encode() const;

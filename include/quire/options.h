@@ -4,6 +4,7 @@
 #define QUIRE_OPTIONS_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "quire/types.h"
@@ -55,6 +56,24 @@ struct GroupOptions {
   int32_t lookback_tokens = kAllTokens;
 };
 
+// What one tenant may count on, and what it may take at most, of every group's pages, live and
+// cached together. In thousandths of the pool, so that a quota means the same for pools of
+// different sizes, and the same on every machine.
+struct Quota {
+  // The value given to Namespace::SetTenant. "" is a tenant like any other, and not the same as a
+  // namespace without one.
+  std::string tenant;
+
+  // Pages that no other tenant takes, neither free ones nor, down to this many, the cached ones.
+  // Kept free for the tenant while it does not use them. Rounded down to whole pages. [0, 1000];
+  // all quotas together at most 1000.
+  int32_t guaranteed_permille = 0;
+
+  // Pages that the tenant never exceeds; it gives up cached pages of its own instead. Rounded up to
+  // whole pages. [1, 1000], and not below guaranteed_permille.
+  int32_t max_permille = 1000;
+};
+
 struct Options {
   // One entry per group; GroupId is the index. 1 to 8 entries. A request hits only as far as every
   // group can resume.
@@ -90,6 +109,12 @@ struct Options {
 
   // Which cached page goes first.
   Reclaim reclaim = Reclaim::kLearned;
+
+  // Tenants with a share of their own; at most 64, each named once. All others, and requests
+  // without a tenant, share what is left: together they have no guarantee and no maximum. Each
+  // quota costs a `reclaim` of its own in each group: a policy keeps 12 bytes and more for each
+  // page of the pool.
+  std::vector<Quota> quotas;
 
   // Seed of the prefix index's hash. A hit is always confirmed by comparing tokens, so the seed
   // cannot change a result; a secret one stops an attacker from building chains of collisions

@@ -38,8 +38,8 @@ class Sequence {
   // plan (KvCache::TakePlan) and have the device carry it out before the kernels of the step. All
   // or nothing:
   //   kResourceExhausted  bare, no message: not now. Nothing was evicted or changed.
-  //   kInvalidArgument    it can never fit (pool or max_sequence_tokens too small), says by how
-  //   much;
+  //   kInvalidArgument    it can never fit (pool, quota or max_sequence_tokens too small), says
+  //   by how much;
   //                       or tokens < 0.
   //   kDataLoss           a copy this sequence depends on failed; Truncate to valid_length() or
   //   drop.

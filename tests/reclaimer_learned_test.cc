@@ -356,9 +356,12 @@ TEST(LearnedReclaimerTest, AClassThatNeverComesBackGoesBeforeAnOlderThatAlwaysDo
   EXPECT_TRUE(PrefersThoseThatComeBack(b, a));
 }
 
-// A page keeps 13 bits of its epoch, and the model and ghosts 16.
+// A page keeps 13 bits of its epoch, and the model and ghosts 16. What is learned across a wrap or
+// only after it is the same.
 TEST(LearnedReclaimerTest, LearnsAfterEpochsWrap) {
-  EXPECT_TRUE(PrefersThoseThatComeBack({.new_units = 2}, {.new_units = 100}, (1 << 13) - 30));
+  for (const int32_t begin : {(1 << 13) - 30, 1 << 13, (1 << 16) - 30, 1 << 16}) {
+    EXPECT_TRUE(PrefersThoseThatComeBack({.new_units = 2}, {.new_units = 100}, begin)) << begin;
+  }
 }
 
 TEST(LearnedReclaimerTest, APageLooksYoungAgainAfterEpochsWrap) {

@@ -9,6 +9,7 @@
 #include <optional>
 #include <random>
 #include <set>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -20,7 +21,7 @@ namespace {
 
 using Order = std::vector<int32_t>;
 
-constexpr int32_t kEpochPages = 16;  // of all pools up to 1024 pages
+constexpr int32_t kEpochPages = 32;  // of all pools up to 2048 pages
 constexpr int32_t kLists = 80;
 
 // A learned policy over a small index. Tokens name pages: the same token below the same parent is
@@ -67,6 +68,16 @@ class Pool {
   // Time goes on: pages of fresh keys come and are given back at once.
   void Pass(int32_t epochs) {
     for (int32_t i = 0; i < epochs * kEpochPages; ++i) Free(Add(fresh_++));
+  }
+  // A page comes, is let go and hit again and again, and goes. 256 times, and what is let go in the
+  // rest of this epoch has the same order, so that the lists decide: fewer uses first.
+  void Churn(int32_t times = 256) {
+    const int32_t page = Add(fresh_++);
+    for (int32_t i = 0; i < times; ++i) {
+      learned_.Insert(PageId{page}, {});
+      learned_.Revive(PageId{page});
+    }
+    Free(page);
   }
   bool known() const { return known_; }  // by the last Add
   LearnedReclaimer& learned() { return learned_; }
@@ -143,13 +154,12 @@ TEST(LearnedReclaimerTest, OneClassLeavesInOrderOfArrival) {
   EXPECT_EQ(pool.TakeAll(), inserted);
 }
 
-// Least recently used first, whatever the class. Between pages of one epoch the policy sees no
-// difference of age, so each release here has its own.
+// Least recently used first, whatever the class, within an epoch and over several.
 TEST(LearnedReclaimerTest, ColdStartIsLeastRecentlyUsed) {
-  Pool pool(16);
+  Pool pool(64);
   Order order;
   std::mt19937 random(1);
-  for (TokenId t = 0; t < 12; ++t) {
+  for (TokenId t = 0; t < 48; ++t) {
     order.push_back(pool.Add(t));
     for (uint32_t more = random() % 4; more > 0; --more)
       pool.learned().HitLive(PageId{order.back()});
@@ -159,22 +169,71 @@ TEST(LearnedReclaimerTest, ColdStartIsLeastRecentlyUsed) {
     if (t == 5) {  // revived, it is the youngest when it is let go again
       pool.learned().Revive(PageId{order[1]});
     }
-    pool.Pass(1);
+    if (t % 8 == 7) pool.Pass(1);
   }
   pool.learned().Insert(PageId{order[1]}, {.new_units = 9});
   std::rotate(order.begin() + 1, order.begin() + 2, order.end());
   EXPECT_EQ(pool.TakeAll(), order);
 }
 
-// Of equal age and value, the list that stands first: fewer uses, and a last page before others.
-TEST(LearnedReclaimerTest, WithinAnEpochFewerUsesGoFirst) {
-  Pool pool(8);
-  const int32_t twice = pool.Add(1);
-  pool.learned().HitLive(PageId{twice});
-  pool.learned().Insert(PageId{twice}, {});
-  const int32_t once = pool.Cache(2);
-  const int32_t last = pool.Cache(3, {.last = true});
-  EXPECT_EQ(pool.TakeAll(), (Order{last, once, twice}));
+// An epoch has 32 pages at least. Its border neither hides the order nor turns it round, and until
+// the first look at what was learned, in epoch 16, hits change nothing.
+TEST(LearnedReclaimerTest, UntilSomethingIsLearnedTheOrderIsThatOfRelease) {
+  for (const bool learned : {false, true}) {
+    Pool pool(1024);
+    Order order;
+    for (TokenId t = 0; t < 15 * kEpochPages / 2; ++t) {
+      pool.learned().Revive(PageId{pool.Cache(2 * t, {.new_units = 64})});  // stays live
+      order.push_back(pool.Cache(2 * t + 1, {.new_units = t % 2 == 0 ? 1 : 9}));
+    }
+    for (int32_t i = 3; i < kEpochPages; ++i) pool.Free(pool.Add(1 << 19));
+    const int32_t hit = pool.Cache(1 << 18, {.new_units = 64});
+    order.push_back(hit);
+    order.push_back(pool.Cache(1 << 17, {.new_units = 9}));  // the last page but one of epoch 15
+    if (learned) pool.Free(pool.Add(1 << 19));
+    const Order taken = pool.TakeAll();
+    if (learned) {
+      EXPECT_EQ(taken.back(), hit);
+    } else {
+      EXPECT_EQ(taken, order);
+    }
+  }
+}
+
+// Of the same value, age and order, the list that stands first: where epochs are long, two, four
+// or more releases that follow one another have the same order, so that it fits a byte.
+TEST(LearnedReclaimerTest, InLargePoolsTheOrderIsCoarse) {
+  // 8192 pages make epochs of 128, whose order is counted in twos.
+  for (const auto& [page_count, together] : std::vector<std::pair<int32_t, int64_t>>{
+           {2048, 1}, {64 * 127 + 63, 1}, {64 * 128, 2}, {64 * 255, 2}, {64 * 256, 4}}) {
+    Pool pool(page_count);
+    Order expected;
+    for (int32_t i = 0; i < 28; ++i) {  // in fours from the last family to the second
+      expected.push_back(pool.Add(i));
+      for (int32_t more = i % 4; more < 3; ++more) pool.learned().HitLive(PageId{expected.back()});
+      pool.learned().Insert(PageId{expected.back()}, {});
+      if ((i + 1) % together == 0) std::reverse(expected.end() - together, expected.end());
+    }
+    EXPECT_EQ(pool.TakeAll(), expected) << page_count;
+  }
+}
+
+// Pages may be let go far more often than new ones come. What is beyond the byte is the youngest of
+// its epoch, and older than the next.
+TEST(LearnedReclaimerTest, TheOrderSaturates) {
+  Pool pool(64);
+  const int32_t first = pool.Cache(2, {.last = true});
+  pool.Churn(252);
+  Order order = {first};
+  for (TokenId t = 10; t < 14; ++t) {  // their orders are 253, 254, 255 and 255
+    order.push_back(pool.Add(t));
+    for (TokenId more = t; more < 13; ++more) pool.learned().HitLive(PageId{order.back()});
+    pool.learned().Insert(PageId{order.back()}, {});
+  }
+  std::swap(order[3], order[4]);  // fewer uses
+  pool.Pass(1);
+  order.push_back(pool.Cache(3, {.last = true}));
+  EXPECT_EQ(pool.TakeAll(), order);
 }
 
 // Ages 8 and 9 are worth the same. The list of the greater age goes first, but what stands behind
@@ -197,9 +256,10 @@ TEST(LearnedReclaimerTest, OfEqualValueTheOlderGoesFirstInWhateverList) {
 
 // --- Uses and ghosts ---
 
-// The family that a page is in shows how often it was used: within an epoch fewer uses go first.
+// The family that a page is in shows how often it was used: where order does not, it decides.
 TEST(LearnedReclaimerTest, RevivalsAndLiveHitsCountAsUses) {
   Pool pool(8);
+  pool.Churn();
   const int32_t a = pool.Cache(1);
   pool.learned().Revive(PageId{a});
   pool.learned().Revive(PageId{pool.Cache(9)});  // stays live
@@ -215,18 +275,25 @@ TEST(LearnedReclaimerTest, RevivalsAndLiveHitsCountAsUses) {
 }
 
 TEST(LearnedReclaimerTest, UsesSaturate) {
-  Pool pool(8);
-  const int32_t page = pool.Add(1);
-  for (int i = 0; i < 256; ++i) pool.learned().HitLive(PageId{page});  // else 257 would look like 1
-  pool.learned().Insert(PageId{page}, {});
-  const int32_t other = pool.Add(2);
-  pool.learned().HitLive(PageId{other});
-  pool.learned().Insert(PageId{other}, {});
-  EXPECT_EQ(pool.TakeAll(), (Order{other, page}));
+  for (const int32_t hits : {13, 14, 15, 16, 17, 256}) {  // else 17 would look like 1
+    Pool pool(8);
+    pool.Churn();
+    for (const bool known : {false, true}) {  // the second time both bring their uses
+      const int32_t page = pool.Add(1);
+      EXPECT_EQ(pool.known(), known);
+      for (int32_t i = 0; !known && i < hits; ++i) pool.learned().HitLive(PageId{page});
+      pool.learned().Insert(PageId{page}, {});
+      const int32_t other = pool.Add(2);
+      if (!known) pool.learned().HitLive(PageId{other});
+      pool.learned().Insert(PageId{other}, {});
+      EXPECT_EQ(pool.TakeAll(), (Order{other, page})) << hits;
+    }
+  }
 }
 
 TEST(LearnedReclaimerTest, AGhostIsFoundOnceAndBringsUsesBack) {
   Pool pool(8);
+  pool.Churn();
   const int32_t page = pool.Add(1);
   EXPECT_FALSE(pool.known());
   pool.learned().HitLive(PageId{page});
@@ -258,6 +325,7 @@ TEST(LearnedReclaimerTest, AGhostOutOfTheEpochsIsTooOld) {
     pool.Cache(1);
     pool.Take();
     pool.Pass(epochs);
+    pool.Churn();
     const int32_t page = pool.Add(1);
     EXPECT_EQ(pool.known(), epochs < 512) << epochs;
     // Its uses are forgotten too.
@@ -276,9 +344,11 @@ TEST(LearnedReclaimerTest, AGhostOutOfTheEpochsIsTooOld) {
 
 // Requests of two kinds: a page of the first comes back `later` epochs after it was let go, one of
 // the second never. True if at the end a fresh page of the second goes before an old one of the
-// first.
-bool PrefersThoseThatComeBack(const Release& returning, const Release& never) {
+// first. Old is first one epoch older, and then by the order of release only: where no hit was
+// seen at all an epoch may be worth something, but classes are alike.
+bool PrefersThoseThatComeBack(const Release& returning, const Release& never, int32_t begin = 0) {
   Pool pool(64);
+  pool.Pass(begin);
   TokenId token = 0;
   std::deque<TokenId> waiting;
   for (int32_t i = 0; i < 2000; ++i) {
@@ -295,7 +365,10 @@ bool PrefersThoseThatComeBack(const Release& returning, const Release& never) {
   const int32_t old = pool.Cache(token++, returning);
   pool.Pass(1);
   const int32_t fresh = pool.Cache(token++, never);
-  return pool.Take() == fresh && pool.Take() == old;
+  if (pool.TakeAll() != Order{fresh, old}) return false;
+  const int32_t before = pool.Cache(token++, returning);
+  const int32_t after = pool.Cache(token++, never);
+  return pool.TakeAll() == Order{after, before};
 }
 
 TEST(LearnedReclaimerTest, AClassThatNeverComesBackGoesBeforeAnOlderThatAlwaysDoes) {
@@ -303,6 +376,26 @@ TEST(LearnedReclaimerTest, AClassThatNeverComesBackGoesBeforeAnOlderThatAlwaysDo
   const Release b = {.new_units = 100};
   EXPECT_TRUE(PrefersThoseThatComeBack(a, b));
   EXPECT_TRUE(PrefersThoseThatComeBack(b, a));
+}
+
+// A page keeps 13 bits of its epoch, and the model and ghosts 16. What is learned across a wrap or
+// only after it is the same.
+TEST(LearnedReclaimerTest, LearnsAfterEpochsWrap) {
+  for (const int32_t begin : {(1 << 13) - 30, 1 << 13, (1 << 16) - 30, 1 << 16}) {
+    EXPECT_TRUE(PrefersThoseThatComeBack({.new_units = 2}, {.new_units = 100}, begin)) << begin;
+  }
+}
+
+TEST(LearnedReclaimerTest, APageLooksYoungAgainAfterEpochsWrap) {
+  for (const int32_t epochs : {4000, (1 << 13) - 20, (1 << 13) - 3}) {
+    Pool pool(64);
+    const int32_t old = pool.Cache(1, {.new_units = 2});
+    pool.Pass(epochs);
+    const int32_t young = pool.Cache(2, {.new_units = 100});
+    pool.Pass(10);
+    const bool wraps = epochs + 10 >= 1 << 13;
+    EXPECT_EQ(pool.TakeAll(), wraps ? (Order{young, old}) : (Order{old, young})) << epochs;
+  }
 }
 
 TEST(LearnedReclaimerTest, ALastPageThatNeverRecursGoesFirst) {
@@ -402,17 +495,21 @@ class SlowLearned {
     EXPECT_TRUE(ghosts_.Init(8 * page_count));
   }
   bool Indexed(int32_t page) {
-    if (++indexed_ % kEpochPages == 0) model_.Tick();
+    if (++indexed_ % kEpochPages == 0) {
+      model_.Tick();
+      released_ = 0;
+    }
     const Ghost ghost = ghosts_.Take(pages_->key(page));
     const bool known = ghost.uses > 0 && model_.Age(ghost.epoch) < ReuseModel::kEpochs;
     if (known) model_.Hit(ghost.page_class, ghost.epoch);
-    At(page) = {.uses = std::min(255, (known ? ghost.uses : 0) + 1)};
+    At(page) = {.uses = std::min(15, (known ? ghost.uses : 0) + 1)};
     return known;
   }
-  void HitLive(int32_t page) { At(page).uses = std::min(255, At(page).uses + 1); }
+  void HitLive(int32_t page) { At(page).uses = std::min(15, At(page).uses + 1); }
   void Insert(int32_t page, const Release& release) {
     At(page).page_class = LearnedReclaimer::ClassOf(At(page).uses, release);
     At(page).epoch = model_.now();
+    At(page).order = std::min(255, released_++);
     model_.Enter(At(page).page_class);
     List(page).push_back(page);
     cached_.insert(page);
@@ -429,7 +526,8 @@ class SlowLearned {
   int32_t Take() {
     while (true) {
       const int32_t page = Best();
-      if (HasChild(pages_->node_of(page))) {
+      if (HasChild(pages_->node_of(page)) &&
+          pages_->index().next_duplicate(0, PageId{page}) == PageId{page}) {
         ++set_aside_;
         List(page).erase(List(page).begin());
         continue;
@@ -454,6 +552,7 @@ class SlowLearned {
     int32_t page_class = 0;
     int32_t uses = 0;
     uint16_t epoch = 0;
+    int32_t order = 0;  // among those of the epoch
   };
   Use& At(int32_t page) { return use_[static_cast<size_t>(page)]; }
   std::vector<int32_t>& List(int32_t page) {
@@ -468,9 +567,10 @@ class SlowLearned {
     for (int32_t list = 0; list < kLists; ++list) {
       if (lists_[static_cast<size_t>(list)].empty()) continue;
       const int32_t page = lists_[static_cast<size_t>(list)].front();
-      const auto rank = [this](int32_t p) {  // least value, then greatest age
+      const auto rank = [this](int32_t p) {  // least value, then longest wait
         const uint16_t age = model_.Age(At(p).epoch);
-        return std::pair(model_.Value(At(p).page_class, age), -static_cast<int32_t>(age));
+        return std::tuple(model_.Value(At(p).page_class, age), -static_cast<int32_t>(age),
+                          At(p).order);
       };
       if (best < 0 || rank(page) < rank(best)) best = page;
     }
@@ -499,6 +599,7 @@ class SlowLearned {
   ReuseModel model_;
   Ghosts ghosts_;
   int64_t indexed_ = 0;
+  int32_t released_ = 0;
   int64_t set_aside_ = 0;
   std::vector<Use> use_;
   std::array<std::vector<int32_t>, kLists> lists_;
@@ -611,8 +712,9 @@ class Soak {
     const int32_t expected = slow_.Take();
     ASSERT_EQ(learned_.Take(), PageId{expected});
     ASSERT_FALSE(learned_.Contains(PageId{expected}));
+    const bool spare = pages_.index().next_duplicate(0, PageId{expected}) != PageId{expected};
     for (const int32_t page : slow_.cached()) {
-      ASSERT_TRUE(!closed_ || pages_.parent_of(page) != pages_.node_of(expected));
+      ASSERT_TRUE(!closed_ || spare || pages_.parent_of(page) != pages_.node_of(expected));
     }
     pages_.Detach(expected);
     free_.push_back(expected);

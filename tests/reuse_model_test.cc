@@ -32,7 +32,7 @@ struct ReuseModelPeer {
 namespace {
 
 constexpr int32_t kEpochs = ReuseModel::kEpochs;
-constexpr double kKept = 0.9995;  // of a count, each epoch
+constexpr double kKept = 0.992F;  // of a count, at each look
 constexpr int32_t kLearn = 16;    // epochs between two looks
 
 // Where the ages begin: four to an octave, as far as whole epochs allow.
@@ -62,8 +62,11 @@ void Leave(ReuseModel* model, int32_t page_class, uint16_t epoch, int32_t count)
   for (int32_t i = 0; i < count; ++i) model->Leave(page_class, epoch);
 }
 
-// Sums in another order differ in the last digits only.
-void ExpectSame(double a, double b) { EXPECT_NEAR(a, b, 1e-9 * std::abs(b)); }
+// Counts are floats: each look rounds them by 2^-24 at most, and 64 looks by 2^-18.
+void ExpectSame(double a, double b) { EXPECT_NEAR(a, b, std::abs(b) / (1 << 18)); }
+
+// Looks in epochs (since, now].
+int64_t Looks(int64_t since, int64_t now) { return now / kLearn - since / kLearn; }
 
 using Hazard = std::vector<double>;
 
@@ -86,7 +89,8 @@ double BestValue(const Hazard& hazard, size_t age) {
 // --- Nothing seen ---
 
 TEST(ReuseModelTest, WithNothingSeenClassesAreAlikeAndValueFallsWithAge) {
-  const ReuseModel model(3, 4);
+  ReuseModel model(3, 4);
+  for (int32_t c = 0; c < 12; ++c) model.Enter(c);  // a class has values from then on
   for (int32_t epochs = 0; epochs < kEpochs; ++epochs) {
     const double value = model.Value(0, static_cast<uint16_t>(epochs));
     EXPECT_GT(value, 0);
@@ -107,13 +111,15 @@ TEST(ReuseModelTest, WithNothingSeenClassesAreAlikeAndValueFallsWithAge) {
 //   expected = .3 * (55/64) / (1 + 457/64) = .0316699      hazard = expected / (1 + expected)
 //   value    = hazard / (55 * (1 - hazard/2)) = .0306977 / (55 * .9846512)
 TEST(ReuseModelTest, TheLastValueByHand) {
-  const ReuseModel model(1, 1);
+  ReuseModel model(1, 1);
+  model.Enter(0);
   EXPECT_NEAR(model.Value(0, 457), .000566842, 1e-8);
   EXPECT_EQ(model.Value(0, 511), model.Value(0, 457));
 }
 
 TEST(ReuseModelTest, BeyondTheEpochsAPageIsVeryOld) {
-  const ReuseModel model(1, 1);
+  ReuseModel model(1, 1);
+  model.Enter(0);
   EXPECT_EQ(model.Value(0, 512), model.Value(0, 511));
   EXPECT_EQ(model.Value(0, 65535), model.Value(0, 511));
   EXPECT_LT(model.Value(0, 512), model.Value(0, 456));
@@ -121,32 +127,46 @@ TEST(ReuseModelTest, BeyondTheEpochsAPageIsVeryOld) {
 
 // --- Counts ---
 
-// Five pages of class 1 let go in epoch 0. Two are hit at once; one leaves in epoch 2; one is hit
-// in epoch 3; one stays. So 5 reached age 0 and 2 of them were hit in it, 3 reached age 1, 3 age 2
+// Five pages of class 1 let go in epoch 13. Two are hit at once; one leaves in epoch 15; one is hit
+// in epoch 16; one stays. So 5 reached age 0 and 2 of them were hit in it, 3 reached age 1, 3 age 2
 // (the one left during it), 2 age 3 and 1 of them was hit in it, 1 age 4.
-// A count made in epoch e has lost kKept^(now - e), and what is counted at the border one more.
+// The look of epoch 16 takes its part of what was counted before it, age 3 included, which was
+// reached at that border. What is counted after it is whole.
 TEST(ReuseModelTest, CountsByHand) {
   ReuseModel model(2, 1);
+  Tick(&model, 13);
   Enter(&model, 1, 5);
-  Hit(&model, 1, 0, 2);
+  Hit(&model, 1, 13, 2);
   Tick(&model, 2);
-  model.Leave(1, 0);
+  EXPECT_EQ(ReuseModelPeer::Reached(model, 1, 0), 5);
+  EXPECT_EQ(ReuseModelPeer::Hits(model, 1, 0), 2);
+  model.Leave(1, 13);
   model.Tick();
-  model.Hit(1, 0);
+  model.Hit(1, 13);
   Tick(&model, 3);
-  EXPECT_EQ(model.now(), 6);
-  EXPECT_EQ(model.Age(0), 6);
-  const std::array<double, 7> reached = {5, 3, 3, 2, 1, 1, 1};
-  const std::array<double, 7> hits = {2, 0, 0, 1, 0, 0, 0};
+  EXPECT_EQ(model.now(), 19);
+  EXPECT_EQ(model.Age(13), 6);
+  const std::array<float, 7> reached = {5 * .992F, 3 * .992F, 3 * .992F, 2 * .992F, 1, 1, 1};
+  const std::array<float, 7> hits = {2 * .992F, 0, 0, 1, 0, 0, 0};
   for (size_t a = 0; a < reached.size(); ++a) {
-    const double kept = std::pow(kKept, 6 - static_cast<double>(a));
-    const double at_border = a == 0 ? 1 : kKept;
-    ExpectSame(ReuseModelPeer::Reached(model, 1, a), reached[a] * kept * at_border);
-    ExpectSame(ReuseModelPeer::Hits(model, 1, a), hits[a] * kept);
+    EXPECT_EQ(ReuseModelPeer::Reached(model, 1, a), reached[a]);
+    EXPECT_EQ(ReuseModelPeer::Hits(model, 1, a), hits[a]);
     EXPECT_EQ(ReuseModelPeer::Reached(model, 0, a), 0);
     EXPECT_EQ(ReuseModelPeer::Hits(model, 0, a), 0);
   }
   EXPECT_EQ(ReuseModelPeer::Reached(model, 1, 7), 0);
+}
+
+// Half of a count is left after 20 times the pool: 20 * 64 epochs, 80 looks.
+TEST(ReuseModelTest, CountsLoseTheirWeightAtEachLook) {
+  ReuseModel model(1, 1);
+  Enter(&model, 0, 1000);
+  Hit(&model, 0, 0, 500);
+  for (int32_t look = 0; look <= 80; ++look) {
+    ExpectSame(ReuseModelPeer::Reached(model, 0, 0), 1000 * std::pow(kKept, look));
+    ExpectSame(ReuseModelPeer::Hits(model, 0, 0), 500 * std::pow(kKept, look));
+    Tick(&model, kLearn);
+  }
 }
 
 TEST(ReuseModelTest, AHitCountsInItsAge) {
@@ -175,8 +195,8 @@ TEST(ReuseModelTest, PagesBeyondTheEpochsAreNoLongerFollowed) {
   model.Leave(0, 0);
   for (size_t a = 0; a < kAges; ++a) EXPECT_EQ(ReuseModelPeer::Hits(model, 0, a), 0);
   model.Tick();
-  // Age 1 was reached by three, 512 epochs ago, and by ten now.
-  ExpectSame(ReuseModelPeer::Reached(model, 0, 1), 3 * std::pow(kKept, kEpochs + 1) + 10 * kKept);
+  // Age 1 was reached by three, 512 epochs and 32 looks ago, and by ten now.
+  ExpectSame(ReuseModelPeer::Reached(model, 0, 1), 3 * std::pow(kKept, 32) + 10);
 }
 
 TEST(ReuseModelTest, EpochsGoOnBeyond16Bits) {
@@ -188,7 +208,7 @@ TEST(ReuseModelTest, EpochsGoOnBeyond16Bits) {
   EXPECT_EQ(model.Age(65534), 5);
   model.Hit(0, 65534);
   EXPECT_EQ(ReuseModelPeer::Hits(model, 0, 5), 1);
-  ExpectSame(ReuseModelPeer::Reached(model, 0, 5), kKept);
+  EXPECT_EQ(ReuseModelPeer::Reached(model, 0, 5), 1);
   EXPECT_EQ(ReuseModelPeer::LeastLeft(model), 0);
 }
 
@@ -207,6 +227,16 @@ TEST(ReuseModelTest, APageThatLooksYoungAgainIsNotCounted) {
 
 // --- The whole, against a count that visits every page ---
 
+// What is assumed before anything was seen.
+Hazard FirstHazard() {
+  Hazard hazard(kAges);
+  for (size_t a = 0; a < kAges; ++a) {
+    const double expected = .3 * Width(a) / 64 / (1 + kBegin[a] / 64.);
+    hazard[a] = expected / (1 + expected);
+  }
+  return hazard;
+}
+
 // Keeps each lot of pages and its fate, and counts anew whenever it is asked.
 class SlowModel {
  public:
@@ -219,29 +249,35 @@ class SlowModel {
   };
   std::vector<Lot> lots;
   int64_t now = 0;
+  std::vector<Hazard> of_class;   // [class] since the last look, or since it began
+  std::vector<Hazard> of_family;  // [family]
 
-  SlowModel(int32_t families, int32_t members) : families_(families), members_(members) {}
+  SlowModel(int32_t families, int32_t members)
+      : of_class(static_cast<size_t>(families * members), FirstHazard()),
+        of_family(static_cast<size_t>(families), FirstHazard()),
+        members_(members) {}
 
-  // [class]
-  std::vector<Hazard> Hazards() const {
+  bool Entered(int32_t page_class) const {
+    return std::any_of(lots.begin(), lots.end(), [page_class](const Lot& lot) {
+      return lot.page_class == page_class && lot.count > 0;
+    });
+  }
+  void Look() {
     const auto members = static_cast<size_t>(members_);
-    const size_t classes = static_cast<size_t>(families_) * members;
+    const size_t classes = of_class.size();
     std::vector<Seen> seen(classes);
     for (size_t c = 0; c < classes; ++c) seen[c] = Count(static_cast<int32_t>(c));
     const Seen all = Sum(seen, 0, classes);
-    Hazard assumed(kAges);
+    Hazard assumed = FirstHazard();
     for (size_t a = 0; a < kAges; ++a) {
-      const double expected = .3 * Width(a) / 64 / (1 + kBegin[a] / 64.);
-      const double first = expected / (1 + expected);
-      assumed[a] = (all.hit[a] + 20 * first) / (all.reached[a] + 20);
+      assumed[a] = (all.hit[a] + 20 * assumed[a]) / (all.reached[a] + 20);
     }
     assumed = Smooth(assumed);
-    std::vector<Hazard> hazards;
     for (size_t c = 0; c < classes; ++c) {
-      const size_t first = c / members * members;
-      hazards.push_back(Lean(seen[c], Lean(Sum(seen, first, first + members), assumed)));
+      Hazard& family = of_family[c / members];
+      if (c % members == 0) family = Lean(Sum(seen, c, c + members), assumed);
+      of_class[c] = Lean(seen[c], family);
     }
-    return hazards;
   }
 
  private:
@@ -252,14 +288,15 @@ class SlowModel {
   Seen Count(int32_t page_class) const {
     Seen seen;
     const auto kept = [this](int64_t since) {
-      return std::pow(kKept, static_cast<double>(now - since));
+      return std::pow(kKept, static_cast<double>(Looks(since, now)));
     };
     for (const Lot& lot : lots) {
       if (lot.page_class != page_class) continue;
       for (size_t a = 0; a < kAges; ++a) {
         const int64_t at = lot.epoch + kBegin[a];
         if (at > now || (a > 0 && at > lot.end)) break;
-        seen.reached[a] += lot.count * kept(at) * (a == 0 ? 1 : kKept);
+        // At the border, which is before a look of that epoch.
+        seen.reached[a] += lot.count * kept(a == 0 ? at : at - 1);
       }
       const int64_t age = lot.end - lot.epoch;
       if (lot.hit && age < kEpochs) seen.hit[AgeOf(age)] += lot.count * kept(lot.end);
@@ -304,34 +341,37 @@ class SlowModel {
     return Smooth(hazard);
   }
 
-  int32_t families_;
   int32_t members_;
 };
 
-void ExpectValues(const ReuseModel& model, const SlowModel& slow) {
-  const std::vector<Hazard> hazards = slow.Hazards();
-  for (size_t c = 0; c < hazards.size(); ++c) {
-    for (size_t a = 0; a < kAges; ++a) {
-      const double expected = BestValue(hazards[c], a);
-      ASSERT_NEAR(ValueAt(model, static_cast<int32_t>(c), a), expected, 1e-9 * expected)
-          << "class " << c << " age " << kBegin[a] << " at " << slow.now;
-    }
+// 75 looks round hits and pages by 2^-24 each: both together, less than 1e-5.
+void ExpectValues(const ReuseModel& model, int32_t page_class, const Hazard& hazard) {
+  for (size_t a = 0; a < kAges; ++a) {
+    const double expected = BestValue(hazard, a);
+    ASSERT_NEAR(ValueAt(model, page_class, a), expected, 1e-5 * expected)
+        << "class " << page_class << " age " << kBegin[a] << " at " << model.now();
   }
 }
 
 TEST(ReuseModelTest, ValuesAgreeWithACountOfEveryPage) {
   constexpr int32_t kFamilies = 2;
   constexpr int32_t kMembers = 3;
+  constexpr int32_t kLate = 4;             // a class of the second family
+  constexpr int64_t kBegins = 5 * 80 + 7;  // between two looks
   ReuseModel model(kFamilies, kMembers);
   SlowModel slow(kFamilies, kMembers);
-  ExpectValues(model, slow);
   std::mt19937 random(11);
   while (slow.now < 1200) {
     for (int i = 0; i < 3; ++i) {
       const auto c = static_cast<int32_t>(random() % (kFamilies * kMembers));
       const auto count = static_cast<int32_t>(random() % 400);
+      if (c == kLate && slow.now < kBegins) continue;
+      const bool first = !slow.Entered(c) && count > 0;
       Enter(&model, c, count);
       slow.lots.push_back({.page_class = c, .epoch = slow.now, .count = count});
+      if (!first) continue;  // it begins with what its family had at the last look
+      slow.of_class[static_cast<size_t>(c)] = slow.of_family[static_cast<size_t>(c / kMembers)];
+      ASSERT_NO_FATAL_FAILURE(ExpectValues(model, c, slow.of_class[static_cast<size_t>(c)]));
     }
     // Classes differ in how often they are hit, and at which ages.
     for (SlowModel::Lot& lot : slow.lots) {
@@ -349,10 +389,15 @@ TEST(ReuseModelTest, ValuesAgreeWithACountOfEveryPage) {
       }
     }
     model.Tick();
-    if (++slow.now % kLearn == 0 && slow.now % 5 == 0) {
-      ASSERT_NO_FATAL_FAILURE(ExpectValues(model, slow));
+    ++slow.now;
+    if (slow.now % kLearn == 0) slow.Look();
+    if (slow.now % 80 != 0 && slow.now % 80 != 15) continue;  // at a look, and before the next
+    for (int32_t c = 0; c < kFamilies * kMembers; ++c) {
+      if (!slow.Entered(c)) continue;
+      ASSERT_NO_FATAL_FAILURE(ExpectValues(model, c, slow.of_class[static_cast<size_t>(c)]));
     }
   }
+  EXPECT_TRUE(slow.Entered(kLate));
   EXPECT_EQ(ReuseModelPeer::LeastLeft(model), 0);
 }
 
@@ -387,12 +432,26 @@ void Train(ReuseModel* model, int32_t page_class, int32_t count, int32_t hits, i
 }
 
 TEST(ReuseModelTest, NothingIsLearnedBetweenTwoLooks) {
-  ReuseModel model(1, 1);
+  ReuseModel model(3, 2);
+  model.Enter(0);
   const double first = model.Value(0, 0);
-  Train(&model, 0, 1000, 900, 0, kLearn - 1);
-  EXPECT_EQ(model.Value(0, 0), first);
+  for (int32_t i = 1; i < kLearn; ++i) {
+    for (int32_t c = 0; c < 3; ++c) Enter(&model, c, 1000);
+    Hit(&model, 0, model.now(), 900);
+    model.Tick();
+  }
+  // Classes that begin before the first look are like all others.
+  model.Enter(5);
+  for (const int32_t c : {0, 1, 2, 5}) {
+    for (size_t a = 0; a < kAges; ++a) {
+      ASSERT_EQ(ValueAt(model, c, a), ValueAt(model, 0, a)) << c << " " << a;
+    }
+    EXPECT_EQ(model.Value(c, 0), first);
+  }
   model.Tick();
   EXPECT_GT(model.Value(0, 0), first);
+  EXPECT_LT(model.Value(1, 0), model.Value(0, 0));
+  EXPECT_LT(model.Value(2, 0), model.Value(1, 0));
 }
 
 TEST(ReuseModelTest, AClassThatIsHitIsWorthMoreThanOneThatIsNot) {
@@ -402,12 +461,14 @@ TEST(ReuseModelTest, AClassThatIsHitIsWorthMoreThanOneThatIsNot) {
     if (i >= 2) Hit(&model, 1, static_cast<uint16_t>(i - 2), 20);
     model.Tick();
   }
+  model.Enter(3);
   for (const int32_t epochs : {0, 1, 2}) {
     const auto age = static_cast<uint16_t>(epochs);
     EXPECT_GT(model.Value(1, age), 4 * model.Value(0, age));  // the same family
     EXPECT_GT(model.Value(1, age), 4 * model.Value(2, age));
     // Of class 3 nothing was seen: it is like its family, where nothing was hit.
-    EXPECT_LT(model.Value(3, age), model.Value(1, age));
+    EXPECT_GT(model.Value(3, age), 0);
+    EXPECT_GT(model.Value(1, age), 4 * model.Value(3, age));
   }
 }
 
@@ -419,7 +480,10 @@ TEST(ReuseModelTest, AClassWithoutEvidenceIsLikeItsFamily) {
     Hit(&model, 0, model.now(), 60);
     model.Tick();
   }
+  model.Enter(1);
+  model.Enter(3);
   EXPECT_GT(model.Value(1, 0), 5 * model.Value(3, 0));
+  EXPECT_GT(model.Value(3, 0), 0);
 }
 
 TEST(ReuseModelTest, AHumpMakesPagesWorthMoreShortlyBeforeIt) {
@@ -485,8 +549,8 @@ TEST(ReuseModelTest, TheSameHistoryGivesTheSameValues) {
 
 TEST(ReuseModelTest, Bytes) {
   const ReuseModel model(2, 3);
-  // Three tables of doubles for class and age, a count for class and epoch, an age for an epoch.
-  EXPECT_EQ(model.bytes(), 3 * 6 * static_cast<int64_t>(kAges) * 8 + 6 * kEpochs * 4 + kEpochs);
+  // A double and two floats for class and age, a count for class and epoch, an age for an epoch.
+  EXPECT_EQ(model.bytes(), 6 * static_cast<int64_t>(kAges) * 16 + 6 * kEpochs * 4 + kEpochs);
 }
 
 }  // namespace

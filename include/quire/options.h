@@ -114,7 +114,7 @@ struct Options {
   // without a tenant, share what is left: together they have no guarantee and no maximum. Each
   // quota costs a `reclaim` of its own in each group: a policy keeps 12 bytes and more for each
   // page of the pool.
-  std::vector<Quota> quotas;
+  std::vector<Quota> quotas = {};
 
   // Seed of the prefix index's hash. A hit is always confirmed by comparing tokens, so the seed
   // cannot change a result; a secret one stops an attacker from building chains of collisions

@@ -225,6 +225,69 @@ TEST(ReuseModelTest, APageThatLooksYoungAgainIsNotCounted) {
   EXPECT_EQ(ReuseModelPeer::Hits(model, 0, 3), 0);
 }
 
+// --- What least recently used order would keep ---
+
+// Let go are 4 pages in epoch 2, 3 of two classes in epoch 5, and 2 in epoch 6. It is epoch 8.
+TEST(ReuseModelTest, AgeOfLastByHand) {
+  ReuseModel model(2, 2);
+  EXPECT_EQ(model.AgeOfLast(1), kEpochs);  // nothing was let go
+  Tick(&model, 2);
+  Enter(&model, 0, 4);
+  EXPECT_EQ(model.AgeOfLast(4), 0);
+  EXPECT_EQ(model.AgeOfLast(5), kEpochs);
+  Tick(&model, 3);
+  Enter(&model, 1, 1);
+  Enter(&model, 3, 2);
+  model.Tick();
+  Enter(&model, 2, 2);
+  Tick(&model, 2);
+  const auto ages = [&model](int64_t most) {
+    std::vector<int32_t> ages;
+    for (int64_t pages = 1; pages <= most; ++pages) ages.push_back(model.AgeOfLast(pages));
+    return ages;
+  };
+  EXPECT_EQ(ages(10), (std::vector<int32_t>{2, 2, 3, 3, 3, 6, 6, 6, 6, kEpochs}));
+  EXPECT_EQ(model.AgeOfLast(int64_t{1} << 40), kEpochs);
+  // Those hit or given up for good are not among them, and who was not among them changes nothing.
+  model.Hit(3, 5);
+  model.Leave(1, 5);
+  model.Hit(1, 5);
+  model.Hit(2, 5);
+  model.Leave(0, 8);
+  EXPECT_EQ(ages(8), (std::vector<int32_t>{2, 2, 3, 6, 6, 6, 6, kEpochs}));
+  Hit(&model, 2, 6, 2);
+  Leave(&model, 3, 5, 1);
+  EXPECT_EQ(ages(5), (std::vector<int32_t>{6, 6, 6, 6, kEpochs}));
+}
+
+// A count serves epoch 0 and epoch 512: what is older than the epochs is not among the last, even
+// where it shares the count.
+TEST(ReuseModelTest, AgeOfLastForgetsWhatIsOlderThanTheEpochs) {
+  ReuseModel model(1, 2);
+  Enter(&model, 0, 3);
+  model.Tick();
+  Enter(&model, 1, 2);
+  Tick(&model, kEpochs - 2);
+  EXPECT_EQ(model.AgeOfLast(2), kEpochs - 2);
+  EXPECT_EQ(model.AgeOfLast(5), kEpochs - 1);
+  EXPECT_EQ(model.AgeOfLast(6), kEpochs);
+  model.Tick();
+  EXPECT_EQ(model.AgeOfLast(2), kEpochs - 1);
+  EXPECT_EQ(model.AgeOfLast(3), kEpochs);
+  Enter(&model, 0, 1);  // in epoch 512
+  Hit(&model, 0, 0, 2);
+  EXPECT_EQ(model.AgeOfLast(1), 0);
+  EXPECT_EQ(model.AgeOfLast(2), kEpochs - 1);
+  EXPECT_EQ(model.AgeOfLast(4), kEpochs);
+  model.Tick();
+  EXPECT_EQ(model.AgeOfLast(1), 1);
+  EXPECT_EQ(model.AgeOfLast(2), kEpochs);
+  Tick(&model, 3 * kEpochs);
+  Enter(&model, 1, 1);
+  EXPECT_EQ(model.AgeOfLast(1), 0);
+  EXPECT_EQ(model.AgeOfLast(2), kEpochs);
+}
+
 // --- The whole, against a count that visits every page ---
 
 // What is assumed before anything was seen.
@@ -549,8 +612,10 @@ TEST(ReuseModelTest, TheSameHistoryGivesTheSameValues) {
 
 TEST(ReuseModelTest, Bytes) {
   const ReuseModel model(2, 3);
-  // A double and two floats for class and age, a count for class and epoch, an age for an epoch.
-  EXPECT_EQ(model.bytes(), 6 * static_cast<int64_t>(kAges) * 16 + 6 * kEpochs * 4 + kEpochs);
+  // A double and two floats for class and age, a count for class and epoch and one for all classes
+  // of an epoch, an age for an epoch.
+  EXPECT_EQ(model.bytes(),
+            6 * static_cast<int64_t>(kAges) * 16 + 6 * kEpochs * 4 + kEpochs * 4 + kEpochs);
 }
 
 }  // namespace

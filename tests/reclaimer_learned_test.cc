@@ -443,6 +443,129 @@ TEST(LearnedReclaimerTest, AnOldEndThatLeavesMayUncoverTheNextVictim) {
   }
 }
 
+// --- The guard ---
+
+// Requests of one page. Each step lets go pages of two classes, and asks again for those that were
+// let go some steps before; these are then dropped for good. Watches in which epochs all victims
+// went in the order of release.
+class TwoClasses {
+ public:
+  struct Kind {
+    int32_t pages = 1;       // in each step
+    int32_t back_after = 0;  // steps; 0 is never
+  };
+  void Run(const Kind& first, const Kind& second, int32_t steps) {
+    const std::array<Kind, 2> kinds = {first, second};
+    for (int32_t i = 0; i < steps; ++i, ++step_) {
+      for (int32_t k = 0; k < 2; ++k) {
+        const Kind& kind = kinds[static_cast<size_t>(k)];
+        for (int32_t n = 0; n < kind.pages; ++n) {
+          LetGo(Token(step_, k, n), {.new_units = k == 0 ? 2 : 100});
+          if (kind.back_after > 0) Ask(Token(step_ - kind.back_after, k, n));
+        }
+      }
+    }
+  }
+  int64_t epoch() const { return indexed_ / kEpochPages; }
+  // The epochs, from that one on, in which a victim went before one that was let go earlier.
+  std::vector<int64_t> EpochsOutOfOrder(int64_t from) const {
+    return {out_of_order_.lower_bound(from), out_of_order_.end()};
+  }
+  // In all those epochs something was taken, so that silence means order.
+  bool TookInEach(int64_t begin, int64_t end) const {
+    for (int64_t e = begin; e < end; ++e) {
+      if (!took_.contains(e)) return false;
+    }
+    return true;
+  }
+  int64_t hits() const { return hits_; }
+
+ private:
+  static constexpr int32_t kPages = 256;
+
+  static TokenId Token(int32_t step, int32_t kind, int32_t n) { return step * 16 + kind * 8 + n; }
+  int32_t Add(TokenId token) {
+    const int64_t before = epoch();
+    if (released_.size() == kPages) {
+      const int32_t page = pool_.Take();
+      if (page != released_.begin()->second.page) out_of_order_.insert(before);
+      took_.insert(before);
+      const int64_t at = released_when_[page];
+      cached_.erase(released_.at(at).token);
+      released_.erase(at);
+    }
+    ++indexed_;
+    return pool_.Add(token);
+  }
+  void LetGo(TokenId token, const Release& release) {
+    const int32_t page = Add(token);
+    pool_.learned().Insert(PageId{page}, release);
+    cached_[token] = page;
+    released_when_[page] = releases_;
+    released_[releases_++] = {page, token};
+  }
+  void Ask(TokenId token) {
+    const auto it = cached_.find(token);
+    if (it == cached_.end()) {
+      if (token >= 0) pool_.Free(Add(token));
+      return;
+    }
+    const int32_t page = it->second;
+    pool_.learned().Revive(PageId{page});
+    released_.erase(released_when_[page]);
+    cached_.erase(it);
+    pool_.Free(page);
+    ++hits_;
+  }
+
+  struct Released {
+    int32_t page;
+    TokenId token;
+  };
+  Pool pool_{kPages};
+  int32_t step_ = 0;
+  int64_t indexed_ = 0;
+  int64_t releases_ = 0;
+  int64_t hits_ = 0;
+  std::map<int64_t, Released> released_;  // what is cached, by the order of release
+  std::map<int32_t, int64_t> released_when_;
+  std::map<TokenId, int32_t> cached_;
+  std::set<int64_t> out_of_order_;
+  std::set<int64_t> took_;
+};
+
+// The first class comes back later than least recently used order would keep it, and the second
+// never: the model keeps the first. Then the first never comes back, and the second soon. The pause
+// is long enough to learn the old ways anew, so the same happens again, and pauses grow.
+TEST(LearnedReclaimerTest, WhenTrafficTurnsLeastRecentlyUsedOrderTakesOverForAWhile) {
+  TwoClasses traffic;
+  traffic.Run({.back_after = 240}, {}, 440);
+  for (const int64_t pause : {128, 256, 512, 1024, 2048, 2048}) {
+    const int64_t turned = traffic.epoch();
+    traffic.Run({}, {.pages = 4, .back_after = 10}, 150);
+    const std::vector<int64_t> losing = traffic.EpochsOutOfOrder(turned);
+    ASSERT_FALSE(losing.empty());
+    const int64_t begin = losing.back() + 1;
+    EXPECT_LT(begin, turned + 24) << pause;
+    while (traffic.epoch() < begin + pause + 7) traffic.Run({.back_after = 240}, {}, 1);
+    const std::vector<int64_t> again = traffic.EpochsOutOfOrder(begin);
+    ASSERT_FALSE(again.empty());
+    EXPECT_EQ(again.front(), begin + pause);
+    EXPECT_TRUE(traffic.TookInEach(begin, again.front())) << pause;
+  }
+}
+
+TEST(LearnedReclaimerTest, AModelThatDoesNotLoseIsNeverPaused) {
+  TwoClasses traffic;
+  traffic.Run({.back_after = 200}, {}, 500);
+  const int64_t learned = traffic.epoch();
+  const int64_t hits = traffic.hits();
+  traffic.Run({.back_after = 200}, {}, 8000);
+  EXPECT_EQ(static_cast<int64_t>(traffic.EpochsOutOfOrder(learned).size()),
+            traffic.epoch() + 1 - learned);
+  EXPECT_EQ(traffic.hits() - hits, 8000);
+}
+
 // --- Closedness ---
 
 TEST(LearnedReclaimerTest, AParentWaitsForItsCachedChild) {
@@ -498,10 +621,16 @@ class SlowLearned {
     if (++indexed_ % kEpochPages == 0) {
       model_.Tick();
       released_ = 0;
+      Settle();
     }
     const Ghost ghost = ghosts_.Take(pages_->key(page));
     const bool known = ghost.uses > 0 && model_.Age(ghost.epoch) < ReuseModel::kEpochs;
-    if (known) model_.Hit(ghost.page_class, ghost.epoch);
+    ++asked_;
+    if (known) {
+      if (model_.Age(ghost.epoch) < kept_age_) ++lost_;
+      model_.Hit(ghost.page_class, ghost.epoch);
+      Forget(ghost.epoch);
+    }
     At(page) = {.uses = std::min(15, (known ? ghost.uses : 0) + 1)};
     return known;
   }
@@ -511,19 +640,25 @@ class SlowLearned {
     At(page).epoch = model_.now();
     At(page).order = std::min(255, released_++);
     model_.Enter(At(page).page_class);
+    released_at_.insert(Now());
     List(page).push_back(page);
     cached_.insert(page);
   }
   void Revive(int32_t page) {
+    ++asked_;
+    if (model_.Age(At(page).epoch) > kept_age_) ++gained_;
     model_.Hit(At(page).page_class, At(page).epoch);
+    Forget(At(page).epoch);
     HitLive(page);
     Remove(page);
   }
   void Erase(int32_t page) {
     model_.Leave(At(page).page_class, At(page).epoch);
+    Forget(At(page).epoch);
     Remove(page);
   }
   int32_t Take() {
+    kept_pages_ = static_cast<int64_t>(cached_.size());
     while (true) {
       const int32_t page = Best();
       if (HasChild(pages_->node_of(page)) &&
@@ -539,12 +674,18 @@ class SlowLearned {
                                            .page_class = static_cast<uint8_t>(use.page_class),
                                            .uses = static_cast<uint8_t>(use.uses)},
                                           model_.now());
-      if (forgotten.uses > 0) model_.Leave(forgotten.page_class, forgotten.epoch);
+      if (forgotten.uses > 0) {
+        model_.Leave(forgotten.page_class, forgotten.epoch);
+        Forget(forgotten.epoch);
+      }
       Remove(page);
       return page;
     }
   }
   const std::set<int32_t>& cached() const { return cached_; }
+  int64_t pauses() const { return pauses_; }
+  // The model chooses, and has learned for a while.
+  bool chooses() const { return Now() > (pauses_ > 0 ? pause_end_ + 2 : 27); }
   int64_t set_aside() const { return set_aside_; }
 
  private:
@@ -562,6 +703,30 @@ class SlowLearned {
     return closed_ && std::any_of(cached_.begin(), cached_.end(),
                                   [&](int32_t p) { return pages_->parent_of(p) == node; });
   }
+  int64_t Now() const { return indexed_ / kEpochPages; }
+  // A page let go then is hit or given up for good. The oldest are in no list any more.
+  void Forget(uint16_t epoch) {
+    const auto it = released_at_.find(Now() - model_.Age(epoch));
+    if (it != released_at_.end()) released_at_.erase(it);
+  }
+  // The guard: a pause when the model lost 64 hits and .0005 of what was asked for, 128 epochs at
+  // first and at most 2048.
+  void Settle() {
+    released_at_.erase(released_at_.begin(), released_at_.upper_bound(Now() - ReuseModel::kEpochs));
+    if (kept_pages_ > 0) {
+      kept_age_ = ReuseModel::kEpochs;
+      if (static_cast<int64_t>(released_at_.size()) >= kept_pages_) {
+        kept_age_ = Now() - *std::next(released_at_.rbegin(), kept_pages_ - 1);
+      }
+    }
+    for (float* count : {&gained_, &lost_, &asked_}) *count *= .9995F;
+    if (Now() < pause_end_) return;
+    if (Now() == pause_end_) {
+      gained_ = lost_ = asked_ = 0;
+    } else if (lost_ - gained_ > 64 + .0005F * asked_) {
+      pause_end_ = Now() + std::min(2048, 128 << pauses_++);
+    }
+  }
   int32_t Best() {
     int32_t best = -1;
     for (int32_t list = 0; list < kLists; ++list) {
@@ -569,8 +734,8 @@ class SlowLearned {
       const int32_t page = lists_[static_cast<size_t>(list)].front();
       const auto rank = [this](int32_t p) {  // least value, then longest wait
         const uint16_t age = model_.Age(At(p).epoch);
-        return std::tuple(model_.Value(At(p).page_class, age), -static_cast<int32_t>(age),
-                          At(p).order);
+        const double value = Now() < pause_end_ ? 0 : model_.Value(At(p).page_class, age);
+        return std::tuple(value, -static_cast<int32_t>(age), At(p).order);
       };
       if (best < 0 || rank(page) < rank(best)) best = page;
     }
@@ -601,6 +766,14 @@ class SlowLearned {
   int64_t indexed_ = 0;
   int32_t released_ = 0;
   int64_t set_aside_ = 0;
+  std::multiset<int64_t> released_at_;  // epochs, of pages not hit since and not given up for good
+  int64_t kept_pages_ = 0;
+  int64_t kept_age_ = ReuseModel::kEpochs;
+  float gained_ = 0;
+  float lost_ = 0;
+  float asked_ = 0;
+  int64_t pauses_ = 0;
+  int64_t pause_end_ = -1;
   std::vector<Use> use_;
   std::array<std::vector<int32_t>, kLists> lists_;
   std::set<int32_t> cached_;
@@ -643,24 +816,28 @@ class Soak {
     ASSERT_EQ(learned_.Fault(), "");
   }
 
+  // Instead of paths: single pages whose fate turns against the model as soon as it chooses.
+  bool turns = false;
   int64_t takes = 0;
   int64_t known = 0;
   int64_t hits = 0;
   int64_t set_aside() const { return slow_.set_aside(); }
+  int64_t pauses() const { return slow_.pauses(); }
 
  private:
   struct Sequence {
     std::vector<int32_t> pages;
     int32_t fresh = 0;
+    int32_t kind = 0;
   };
   int32_t Random(int32_t n) { return static_cast<int32_t>(random_() % static_cast<uint32_t>(n)); }
 
   // Few tokens near the root and more below, so that paths come back.
   void Start(Sequence* sequence) {
     NodeId node = kDefaultRoot;
-    const int32_t length = 1 + Random(8);
+    const int32_t length = turns ? 1 : 1 + Random(8);
     for (int32_t i = 0; i < length; ++i) {
-      const TokenId token = Random(Random(3) == 0 ? 40 : 3);
+      const TokenId token = turns ? NextToken(sequence) : Random(Random(3) == 0 ? 40 : 3);
       int32_t page = Find(node, token);
       if (page < 0 || Random(20) == 0) {  // or two computed the same
         if (free_.empty() && learned_.size() == 0) return;
@@ -687,6 +864,17 @@ class Soak {
       node = pages_.node_of(page);
     }
   }
+  // Pages of kind 0 come back after 200 others of them, until the model chooses. Then pages of kind
+  // 1 come back, after 40 others, and more of them come.
+  TokenId NextToken(Sequence* sequence) {
+    const bool turned = slow_.chooses();
+    const int32_t back = turned ? 1 : 0;
+    const bool again = Random(turned ? 9 : 3) < (turned ? 4 : 1);
+    sequence->kind = again ? back : Random(turned ? 5 : 2) > 0 ? 1 : 0;
+    int32_t& count = counts_[static_cast<size_t>(sequence->kind)];
+    const int32_t number = again ? std::max(0, count - (turned ? 40 : 200)) : count++;
+    return number * 2 + sequence->kind;
+  }
   int32_t Find(NodeId parent, TokenId token) const {
     for (size_t p = 0; p < refs_.size(); ++p) {
       const auto page = static_cast<int32_t>(p);
@@ -700,6 +888,7 @@ class Soak {
   void LetGo(const Sequence& sequence) {
     Release release = {.new_units = Random(2) == 0 ? sequence.fresh : Random(100),
                        .continues = sequence.fresh < static_cast<int32_t>(sequence.pages.size())};
+    if (turns) release.new_units = sequence.kind == 0 ? 2 : 100;
     for (size_t i = sequence.pages.size(); i-- > 0;) {
       const int32_t page = sequence.pages[i];
       release.last = i + 1 == sequence.pages.size();
@@ -739,15 +928,19 @@ class Soak {
   std::vector<int32_t> refs_;
   Order free_;
   std::vector<Sequence> sequences_;
+  std::array<int32_t, 2> counts_{};
 };
 
 TEST(LearnedReclaimerSoakTest, SmallPools) {
+  int64_t pauses = 0;
   for (int32_t pages = 1; pages <= 20; ++pages) {
     Soak soak(pages, 1, true, static_cast<uint32_t>(pages));
-    ASSERT_NO_FATAL_FAILURE(soak.Run(1500)) << pages;
+    ASSERT_NO_FATAL_FAILURE(soak.Run(6000)) << pages;
     EXPECT_GT(soak.takes, 100);
     EXPECT_GT(soak.known, 20);
+    pauses += soak.pauses();
   }
+  EXPECT_GT(pauses, 10);  // chance alone makes the model lose here
 }
 
 TEST(LearnedReclaimerSoakTest, ManyPages) {
@@ -766,6 +959,14 @@ TEST(LearnedReclaimerSoakTest, PagesOfTwoUnitsAndWindows) {
     EXPECT_GT(soak.takes, 2000);
     EXPECT_EQ(soak.set_aside() > 0, closed);
   }
+}
+
+TEST(LearnedReclaimerSoakTest, TrafficThatTurns) {
+  Soak soak(256, 1, true, 5);
+  soak.turns = true;
+  ASSERT_NO_FATAL_FAILURE(soak.Run(60000));
+  EXPECT_GT(soak.takes, 10000);
+  EXPECT_GE(soak.pauses(), 3);
 }
 
 // --- Memory ---

@@ -19,16 +19,16 @@ int64_t GhostCount(int32_t page_count) {
 }
 
 // The model chooses as long as it has not lost more hits against least recently used order than one
-// in two thousand of the pages asked for, and a few requests' worth more, since the fate of one
-// request is chance. What it decides is judged only when the page is asked for again, so it loses
-// some more before that is seen; on the traces of docs/policies.md never .002 of the pages in all.
+// in two thousand of the pages asked for, and a request's worth more, since the fate of one request
+// is chance. What it decides is judged only when the page is asked for again, so it loses some more
+// before that is seen. docs/policies.md says how much that was.
 constexpr float kMayLose = 0.0005F;
-constexpr float kSlack = 64;
+constexpr float kSlack = 32;
 constexpr float kFade = 0.9995F;  // each epoch, like what the model has seen
-// Then that order takes over for as long as it takes to index twice the pool, and twice as long
-// each time that the model has failed again: it goes on learning meanwhile.
+// Then that order takes over for as long as it takes to index twice the pool, and four times as
+// long each time that the model has failed again: it goes on learning meanwhile.
 constexpr int32_t kFirstPause = 2 * ReuseModel::kEpochsPerPool;
-constexpr int32_t kLongestPause = 32 * ReuseModel::kEpochsPerPool;
+constexpr int32_t kLongestPause = 128 * ReuseModel::kEpochsPerPool;
 
 // An epoch costs some thousands of additions: in the smallest pools it is longer.
 constexpr int32_t kLeastEpochPages = 32;
@@ -88,7 +88,7 @@ void LearnedReclaimer::Settle() {
   if (pause_left_ > 0) {
     if (--pause_left_ == 0) account_ = {};
   } else if (account_.lost - account_.gained > kSlack + kMayLose * account_.asked) {
-    pause_ = pause_ == 0 ? kFirstPause : std::min(2 * pause_, kLongestPause);
+    pause_ = pause_ == 0 ? kFirstPause : std::min(4 * pause_, kLongestPause);
     pause_left_ = pause_;
   }
 }

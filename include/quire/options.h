@@ -32,8 +32,8 @@ enum class Reclaim : uint8_t {
   k2Q,
   // The page with the fewest hits to be expected for the memory and time it takes, learned from
   // what happened to pages like it. Remembers pages that it gave up: 8 bytes for each, up to eight
-  // times the pool (Stats::ghost_bytes). Begins like kLru. O(1) but for a choice among 80 lists,
-  // made once for a run of pages.
+  // times the pool, but at most 4 million or twice the pool (Stats::ghost_bytes). Begins like
+  // kLru. O(1) but for a choice among 80 lists, made once for a run of pages.
   kLearned,
 };
 
@@ -112,8 +112,8 @@ struct Options {
 
   // Tenants with a share of their own; at most 64, each named once. All others, and requests
   // without a tenant, share what is left: together they have no guarantee and no maximum. Each
-  // quota costs a `reclaim` of its own in each group: a policy keeps 12 bytes and more for each
-  // page of the pool.
+  // quota costs a `reclaim` of its own in each group: 12 bytes and more for each page of the pool,
+  // and the memory of pages given up.
   std::vector<Quota> quotas = {};
 
   // Seed of the prefix index's hash. A hit is always confirmed by comparing tokens, so the seed

@@ -8,7 +8,6 @@ namespace quire {
 
 bool PageLists::Init(const ReclaimerGroup& group, int32_t list_count, bool counted) {
   group_ = group;
-  list_count_ = list_count;
   counted_ = counted;
   const auto pages = static_cast<size_t>(group.page_count);
   if (!links_.Allocate(pages + static_cast<size_t>(list_count))) return false;
@@ -31,7 +30,7 @@ NodeId PageLists::ParentNode(PageId page) const {
 void PageLists::LinkAfter(int32_t before, PageId page) {
   const auto i = static_cast<int32_t>(page);
   Links& left = At(before);
-  if (before >= group_.page_count && left.next == before) {
+  if (before >= group_.page_count) {  // behind a head: the list's oldest now
     const int32_t list = before - group_.page_count;
     filled_[static_cast<size_t>(list / 64)] |= uint64_t{1} << (list % 64);
     ++old_end_changes_;
@@ -102,12 +101,7 @@ void PageLists::LastChildLeft(NodeId parent) {
   PageId page = first;
   do {
     if (IsAside(static_cast<int32_t>(page))) {
-      const int32_t list = At(static_cast<int32_t>(page)).next;
-      if (At(Head(list)).next != Head(list)) {  // else LinkAfter counts it
-        ++old_end_changes_;
-        last_changed_ = list;
-      }
-      LinkAfter(Head(list), page);
+      LinkAfter(Head(At(static_cast<int32_t>(page)).next), page);
     }
     page = group_.index->next_duplicate(group_.group, page);
   } while (page != first);

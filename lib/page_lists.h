@@ -97,7 +97,6 @@ class PageLists {
 
   ReclaimerGroup group_;
   bool counted_ = false;
-  int32_t list_count_ = 0;
   int32_t size_ = 0;
   uint64_t old_end_changes_ = 0;
   int32_t last_changed_ = -1;

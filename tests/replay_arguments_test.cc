@@ -1,5 +1,7 @@
 // What quire_replay can be asked, and what it says where it was asked wrongly.
 
+#include "tests/support/replay_arguments.h"
+
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -12,13 +14,6 @@
 
 namespace replay {
 namespace {
-
-absl::StatusOr<Arguments> Parse(std::vector<std::string> words) {
-  words.insert(words.begin(), "quire_replay");
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  return ParseArguments(static_cast<int>(argv.size()), argv.data());
-}
 
 TEST(ArgumentsTest, Defaults) {
   const auto arguments = Parse({"--trace", "a.jsonl"});

@@ -18,16 +18,10 @@
 #include "bench/replay/progress.h"
 #include "bench/replay/run.h"
 #include "gtest/gtest.h"
+#include "tests/support/replay_arguments.h"
 
 namespace replay {
 namespace {
-
-absl::StatusOr<Arguments> Parse(std::vector<std::string> words) {
-  words.insert(words.begin(), "quire_replay");
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  return ParseArguments(static_cast<int>(argv.size()), argv.data());
-}
 
 std::string ReadAll(std::FILE* file) {
   std::rewind(file);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <initializer_list>
 
 #include "kernels/schedule.h"
 
@@ -10,6 +11,26 @@ namespace {
 
 bool IsAligned(const void* pointer, uintptr_t bytes) {
   return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
+}
+
+// No address space has this many bytes. What claims more is a number out of range, and is refused
+// before anything is computed from it; sums of four such do not overflow.
+constexpr int64_t kMaxBytes = int64_t{1} << 60;
+
+// Whether the product is at most kMaxBytes. Factors are not negative.
+bool Fits(std::initializer_list<int64_t> factors) {
+  int64_t product = 1;
+  bool fits = true;
+  for (const int64_t factor : factors) {
+    if (factor == 0) return true;
+    fits = fits && !__builtin_mul_overflow(product, factor, &product);
+  }
+  return fits && product <= kMaxBytes;
+}
+
+bool PoolFits(const KvStrides& strides, int32_t pages, int32_t heads, int32_t tokens) {
+  return Fits({strides.page, pages}) && Fits({strides.head, heads}) &&
+         Fits({strides.token, tokens});
 }
 
 LaunchError CheckStrides(const KvStrides& strides) {
@@ -28,12 +49,16 @@ LaunchError CheckHeads(DType dtype, int32_t heads, int32_t head_dim) {
 }
 
 // The type, the shape of a head, and where K and V lie.
-LaunchError CheckKv(const KvView& kv, DType dtype, int32_t kv_heads, int32_t head_dim) {
+LaunchError CheckKv(const KvView& kv, DType dtype, int32_t kv_heads, int32_t head_dim,
+                    int32_t tokens_per_page) {
   if (kv.page_count < 0) return LaunchError::kBadArgument;
   if (const LaunchError e = CheckHeads(dtype, kv_heads, head_dim); e != LaunchError::kOk) return e;
   if (!IsAligned(kv.k, 16) || !IsAligned(kv.v, 16)) return LaunchError::kMisaligned;
   if (const LaunchError e = CheckStrides(kv.k_strides); e != LaunchError::kOk) return e;
-  return CheckStrides(kv.v_strides);
+  if (const LaunchError e = CheckStrides(kv.v_strides); e != LaunchError::kOk) return e;
+  const bool fits = PoolFits(kv.k_strides, kv.page_count, kv_heads, tokens_per_page) &&
+                    PoolFits(kv.v_strides, kv.page_count, kv_heads, tokens_per_page);
+  return fits ? LaunchError::kOk : LaunchError::kBadArgument;
 }
 
 LaunchError CheckThreads(const Threads* threads) {
@@ -71,7 +96,10 @@ LaunchError CheckKeys(const AttentionParams& params) {
 LaunchError CheckQueries(const AttentionParams& params) {
   const int64_t tokens = params.table.batch == 0 ? 0 : params.query_begin[params.table.batch];
   if (tokens == 0) return LaunchError::kOk;
-  if (params.query == nullptr || params.output == nullptr) return LaunchError::kBadArgument;
+  if (params.query == nullptr || params.output == nullptr ||
+      !Fits({tokens, params.query_heads, HeadBytes(params.dtype, params.head_dim)})) {
+    return LaunchError::kBadArgument;
+  }
   const int64_t bytes = tokens * params.query_heads * HeadBytes(params.dtype, params.head_dim);
   const auto query = reinterpret_cast<uintptr_t>(params.query);
   const auto output = reinterpret_cast<uintptr_t>(params.output);
@@ -142,7 +170,8 @@ LaunchError CheckAttentionShape(const AttentionParams& params) {
   if (params.mode != ScheduleMode::kBatchInvariant && params.mode != ScheduleMode::kBalanced) {
     return LaunchError::kUnsupported;
   }
-  const LaunchError e = CheckKv(params.kv, params.dtype, params.kv_heads, params.head_dim);
+  const LaunchError e = CheckKv(params.kv, params.dtype, params.kv_heads, params.head_dim,
+                                params.table.tokens_per_page);
   return e == LaunchError::kOk ? CheckThreads(params.threads) : e;
 }
 
@@ -191,8 +220,14 @@ LaunchError CheckAppendKvShape(const AppendKvParams& params) {
       (params.table.batch < 0 || params.table.tokens_per_page != params.tokens_per_page)) {
     return LaunchError::kBadArgument;
   }
-  const LaunchError e = CheckKv(params.kv, params.dtype, params.kv_heads, params.head_dim);
-  return e == LaunchError::kOk ? CheckThreads(params.threads) : e;
+  const LaunchError e =
+      CheckKv(params.kv, params.dtype, params.kv_heads, params.head_dim, params.tokens_per_page);
+  if (e != LaunchError::kOk) return e;
+  const int64_t tokens = params.token_count;
+  const bool fits = Fits({tokens, params.key_token_stride}) &&
+                    Fits({tokens, params.value_token_stride}) &&
+                    Fits({tokens, params.kv_heads, HeadBytes(params.dtype, params.head_dim)});
+  return fits ? CheckThreads(params.threads) : LaunchError::kBadArgument;
 }
 
 LaunchError CheckAppendKv(const AppendKvParams& params) {
@@ -214,13 +249,17 @@ LaunchError CheckCopyPages(const CopyPagesParams& params, bool offsets) {
   }
   const int32_t from_pages =
       params.from_base == nullptr ? params.page_count : params.from_page_count;
-  if (from_pages < 0) return LaunchError::kBadArgument;
+  if (from_pages < 0 || !Fits({params.page_stride, std::max({params.page_count, from_pages, 1})})) {
+    return LaunchError::kBadArgument;
+  }
   if (!IsAligned(params.base, 16) || !IsAligned(params.from_base, 16) ||
       params.page_stride % 16 != 0) {
     return LaunchError::kMisaligned;
   }
   for (int32_t p = 0; offsets && p < params.piece_count; ++p) {
-    if (params.piece_offsets[p] < 0) return LaunchError::kBadArgument;
+    if (params.piece_offsets[p] < 0 || params.piece_offsets[p] > kMaxBytes) {
+      return LaunchError::kBadArgument;
+    }
     if (params.piece_offsets[p] % 16 != 0) return LaunchError::kMisaligned;
   }
   if (const LaunchError e = CheckThreads(params.threads); e != LaunchError::kOk) return e;
@@ -244,6 +283,11 @@ LaunchError CheckMerge(const MergeParams& params) {
   LaunchError e = CheckHeads(params.dtype, params.heads, params.head_dim);
   if (e == LaunchError::kOk) e = CheckThreads(params.threads);
   if (e != LaunchError::kOk) return e;
+  const bool fits = Fits({params.part_count, params.output_stride}) &&
+                    Fits({params.part_count, params.lse_stride, int64_t{sizeof(float)}}) &&
+                    Fits({params.part_count, params.token_count, params.heads,
+                          HeadBytes(params.dtype, params.head_dim)});
+  if (!fits) return LaunchError::kBadArgument;
   if (!IsAligned(params.outputs, 16) || !IsAligned(params.output, 16) ||
       params.output_stride % 16 != 0) {
     return LaunchError::kMisaligned;

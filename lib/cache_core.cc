@@ -37,7 +37,11 @@ absl::Status CheckGroup(const GroupOptions& group, size_t i, int32_t unit) {
   if (group.page_count < 1 || group.page_count > kMaxPages) {
     return OutOfRange(name + "page_count", group.page_count, 1, kMaxPages);
   }
-  if (group.page_bytes < 0) return OutOfRange(name + "page_bytes", group.page_bytes, 0, INT64_MAX);
+  // So that the bytes of the whole pool are a number.
+  const int64_t most = INT64_MAX / group.page_count;
+  if (group.page_bytes < 0 || group.page_bytes > most) {
+    return OutOfRange(name + "page_bytes", group.page_bytes, 0, most);
+  }
   if (group.lookback_tokens < 0) {
     return OutOfRange(name + "lookback_tokens", group.lookback_tokens, 0, kAllTokens);
   }

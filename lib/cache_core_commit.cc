@@ -17,6 +17,7 @@ absl::Status CacheCore::CommitAll(std::span<Sequence* const> sequences,
   int64_t total = 0;
   // Everything that can be refused is looked at before the first sequence changes.
   for (size_t i = 0; i < sequences.size(); ++i) {
+    QUIRE_CHECK(sequences[i] != nullptr, "a sequence of the batch is null");
     State& state = StateOf(*sequences[i]);
     QUIRE_CHECK(state.batch != batch, "the same sequence twice in one batch");
     state.batch = batch;

@@ -16,6 +16,7 @@ absl::Status CacheCore::ReserveAll(std::span<Sequence* const> sequences,
   const uint64_t batch = ++last_batch_;
   takers_.clear();
   for (size_t i = 0; i < sequences.size(); ++i) {
+    QUIRE_CHECK(sequences[i] != nullptr, "a sequence of the batch is null");
     State& state = StateOf(*sequences[i]);
     QUIRE_CHECK(state.batch != batch, "the same sequence twice in one batch");
     state.batch = batch;

@@ -106,6 +106,9 @@ int32_t CacheCore::MatchLength(std::span<const TokenId> prompt, const Namespace&
   if (prompt.empty() || !options_.prefix_caching) return 0;
   const NodeId root = ns.empty() ? kDefaultRoot : index_.FindRoot(ns.Encode());
   if (root == kNoNode) return 0;
+  // Nothing longer is cached, and lengths are 32 bits from here on.
+  const auto longest = static_cast<size_t>(options_.max_sequence_tokens) + 1;
+  prompt = prompt.first(std::min(prompt.size(), longest));
   return MatchPrefix(index_, Rules(), root, prompt, {}).tokens;
 }
 
@@ -131,9 +134,10 @@ absl::Status CacheCore::CheckFits(int64_t total_tokens, int32_t step_tokens,
       // the worst depends on how page borders fall; they repeat within tokens_per_page steps.
       const int64_t kept =
           static_cast<int64_t>(group.lookback_tokens) + options_.max_rollback_tokens;
-      const int64_t first = std::max<int64_t>(0, kept / step_tokens);
+      // Before the first page is given back it only grows.
+      const int64_t first = std::min(kept, total_tokens - 1) / step_tokens;
       peak = 0;
-      for (int64_t step = 0; step <= first + group.tokens_per_page; ++step) {
+      for (int64_t step = first; step <= first + group.tokens_per_page; ++step) {
         const int64_t length = std::min(step * step_tokens, total_tokens);
         const int64_t end = std::min(length + step_tokens, total_tokens);
         const int64_t resident = CeilDiv(end, group.tokens_per_page) -

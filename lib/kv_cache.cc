@@ -17,9 +17,10 @@ int64_t PagesFor(int32_t length, int32_t tokens_per_page) {
 }
 
 // A sequence's length with the step's tokens, for which there must be room.
-int32_t LengthWith(const CacheCore& core, const Sequence& sequence, int32_t count) {
-  const int32_t length = core.length(sequence);
-  QUIRE_CHECK(count >= 0 && count <= core.capacity(sequence) - length,
+int32_t LengthWith(const CacheCore& core, const Sequence* sequence, int32_t count) {
+  QUIRE_CHECK(sequence != nullptr, "a sequence of the batch is null");
+  const int32_t length = core.length(*sequence);
+  QUIRE_CHECK(count >= 0 && count <= core.capacity(*sequence) - length,
               "the page table ends before the step's tokens: Reserve first");
   return length + count;
 }
@@ -79,8 +80,8 @@ PageTableView KvCache::MakePageTable(std::span<const Sequence* const> sequences,
       buffers.row_begin.size() >= sequences.size() && buffers.lengths.size() >= sequences.size(),
       "the page table's buffers are smaller than the batch");
   for (size_t i = 0; i < sequences.size(); ++i) {
+    buffers.lengths[i] = LengthWith(*core_, sequences[i], counts[i]);
     buffers.row_begin[i] = core_->row_begin(*sequences[i], g);
-    buffers.lengths[i] = LengthWith(*core_, *sequences[i], counts[i]);
   }
   return {.page_ids = core_->rows(g),
           .row_begin = buffers.row_begin.data(),
@@ -99,7 +100,7 @@ absl::StatusOr<PageTableView> KvCache::PackPageTable(std::span<const Sequence* c
   const int32_t tokens_per_page = options().groups[g].tokens_per_page;
   int64_t needed = 0;
   for (size_t i = 0; i < sequences.size(); ++i) {
-    needed += PagesFor(LengthWith(*core_, *sequences[i], counts[i]), tokens_per_page);
+    needed += PagesFor(LengthWith(*core_, sequences[i], counts[i]), tokens_per_page);
   }
   if (needed > static_cast<int64_t>(page_ids.size())) {
     return absl::OutOfRangeError(absl::StrCat("page_ids has room for ", page_ids.size(),

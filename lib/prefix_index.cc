@@ -96,8 +96,11 @@ NodeId PrefixIndex::Candidate(uint64_t key) const {
 }
 
 bool PrefixIndex::IsChild(NodeId node, NodeId parent, const TokenId* tokens) const {
-  return At(node).parent == parent &&
-         std::memcmp(this->tokens(node), tokens, static_cast<size_t>(unit_) * sizeof(TokenId)) == 0;
+  const bool same =
+      At(node).parent == parent &&
+      std::memcmp(this->tokens(node), tokens, static_cast<size_t>(unit_) * sizeof(TokenId)) == 0;
+  NoteCandidate(same);
+  return same;
 }
 
 NodeId PrefixIndex::FindChild(NodeId parent, uint64_t key, const TokenId* tokens) const {

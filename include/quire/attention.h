@@ -20,7 +20,8 @@ enum class LaunchError : int32_t {
   kOk = 0,
   kUnimplemented,      // not in this build (CUDA kernels in a CPU library)
   kUnsupported,        // a shape or type that no kernel covers: see each launcher
-  kBadArgument,        // a null pointer, negative size, or inconsistent counts
+  kBadArgument,        // a null pointer, a size that is negative or no memory has, or inconsistent
+                       // counts
   kMisaligned,         // a base or stride not a multiple of 16 bytes, a workspace not of 64
   kWorkspaceTooSmall,  // see WorkspaceBytes; also if none was given and none could be allocated
   kNoGpu,              // no CUDA driver, or no GPU of that number
@@ -167,7 +168,7 @@ LaunchError Attention(const AttentionParams& params);
 LaunchError AttentionPlain(const AttentionParams& params);
 
 // Workspace that Attention needs at most for these params (their pointers may be null except
-// table.lengths and query_begin).
+// table.lengths and query_begin); 0 for params that it refuses.
 int64_t WorkspaceBytes(const AttentionParams& params);
 
 // kBadArgument, and nothing written, if a slot is < -1 or beyond the pool.

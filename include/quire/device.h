@@ -24,6 +24,7 @@ struct KvLayout {
   int32_t tokens_per_page = 0;  // >= 1, as GroupOptions
   DType dtype = DType::kBFloat16;
 
+  // INT64_MAX where that is too small; without meaning for a layout that devices refuse.
   int64_t head_bytes() const;   // one head of one layer's K (or V) in one page
   int64_t layer_bytes() const;  // K and V of one layer in one page
   int64_t page_bytes() const;

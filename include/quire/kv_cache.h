@@ -149,7 +149,8 @@ class KvCache {
   absl::StatusOr<Sequence> Start(std::span<const TokenId> prompt, const Namespace& ns = {},
                                  const StartOptions& options = {});
 
-  // Tokens that Start would hit. Changes nothing, not even recency: for routers and schedulers.
+  // Tokens that Start would hit; 0 for an empty prompt. Changes nothing, not even recency: for
+  // routers and schedulers.
   int32_t MatchLength(std::span<const TokenId> prompt, const Namespace& ns = {}) const;
 
   // kOk if a sequence of `total_tokens`, advanced at most `step_tokens` at a time, fits in an empty
@@ -160,11 +161,12 @@ class KvCache {
 
   // Sequence::Reserve for a whole step: counts[i] more tokens for sequences[i], all or nothing
   // across the batch and all groups; the need is known before anything is evicted. Errors
-  // as Sequence::Reserve. The same Sequence twice, or spans of unequal length, is a CHECK.
+  // as Sequence::Reserve. A CHECK: the same Sequence twice, a null one, spans of unequal length.
   absl::Status ReserveAll(std::span<Sequence* const> sequences, std::span<const int32_t> counts);
 
   // Sequence::Commit for a whole step: the next counts[i] entries of `tokens` go to sequences[i].
-  // kDataLoss if any sequence has lost data; then none was committed.
+  // kDataLoss if any sequence has lost data; then none was committed. CHECKs as ReserveAll, and
+  // that the counts add up to the tokens.
   absl::Status CommitAll(std::span<Sequence* const> sequences, std::span<const TokenId> tokens,
                          std::span<const int32_t> counts);
 
@@ -187,7 +189,9 @@ class KvCache {
 
   // The page table of a step for kernels that read host memory (or a device that mirrors it row by
   // row): fixed rows, nothing is copied. lengths[i] = sequences[i]->length() + counts[i].
-  // Valid until the next non-const call on any of the sequences.
+  // Valid until the next non-const call on any of the sequences. A CHECK: no such group, a count
+  // that is negative or more than was reserved, a null sequence, spans or buffers that are too
+  // short.
   PageTableView MakePageTable(std::span<const Sequence* const> sequences,
                               std::span<const int32_t> counts, GroupId group,
                               const PageTableBuffers& buffers) const;

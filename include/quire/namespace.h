@@ -32,7 +32,7 @@ class Namespace {
   Namespace& SetModel(std::string_view model);  // weights, revision, K/V type: all that changes K/V
 
   // An image, sound or other input behind placeholder tokens: a digest of its content and the
-  // token position where it begins.
+  // token position where it begins, which is compared and nothing else: any value is valid.
   Namespace& AddMedia(int64_t position, std::string_view content_digest);
 
   bool empty() const { return bytes_.empty() && media_.empty(); }

@@ -47,8 +47,8 @@ struct GroupOptions {
   int32_t page_count = 0;
 
   // Bytes of one page: layers * (K + V) * kv_heads * tokens_per_page * head_dim * element size
-  // (KvLayout::page_bytes() in device.h computes it). >= 0. The manager never touches the memory;
-  // it reports bytes in Stats from this number.
+  // (KvLayout::page_bytes() in device.h computes it). >= 0, and the whole pool below 2^63. The
+  // manager never touches the memory; it reports bytes in Stats from this number.
   int64_t page_bytes = 0;
 
   // Tokens before position t that must stay resident to compute position t. kAllTokens for full

@@ -48,7 +48,8 @@ struct KvView {
   int32_t page_count;
 };
 
-// The only place where a page becomes an offset.
+// The only place where a page becomes an offset. REQUIRES a page of a pool that exists: kernels
+// call it for every page, so nothing is checked.
 constexpr int64_t PageOffset(PageId page, int64_t page_stride) {
   return static_cast<int64_t>(page) * page_stride;
 }

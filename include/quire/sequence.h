@@ -81,7 +81,8 @@ class Sequence {
   int32_t valid_length() const;
 
   // The page table of a group: at least ceil(capacity() / tokens_per_page) entries; kNoPage where
-  // the page has left the lookback. Valid until the next non-const call on this sequence.
+  // the page has left the lookback. Valid until the next non-const call on this sequence. A group
+  // that the cache does not have is a CHECK.
   std::span<const PageId> pages(GroupId group) const;
 
   bool empty() const { return core_ == nullptr; }

@@ -108,8 +108,11 @@ void FindTileRows(const AttentionJob& job, const Segment& segment, int32_t tile,
 }
 
 int64_t WorkspaceBytes(const AttentionParams& params) {
-  // Attention refuses these shapes; their workspace cannot be laid out.
-  if (params.kv_heads < 1 || params.query_heads < 1 || params.head_dim < 1) return 0;
+  // What Attention refuses cannot be laid out.
+  if (CheckAttentionShape(params) != LaunchError::kOk ||
+      CheckAttentionRows(params, /*pages=*/false) != LaunchError::kOk) {
+    return 0;
+  }
   return LayOut(params).bytes();
 }
 

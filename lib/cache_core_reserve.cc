@@ -186,11 +186,19 @@ void CacheCore::Evict(int32_t group, int32_t account, int32_t count) {
     for (const PageId page : batch) index_.PrefetchNode(index_.node_of(group, page));
     for (const PageId page : batch) index_.PrefetchSlot(index_.node_of(group, page));
     const int32_t next = std::min(count, kBatch);
+    int32_t taken = 0;
     for (int32_t i = 0; i < std::max(waiting, next); ++i) {
       if (i < next) {
-        const PageId page = victims[turn ^ 1][i] = cached.Take();
+        const PageId page = cached.Take();
         index_.PrefetchKey(group, page);
         g.allocator.Prefetch(page);
+        if (g.counts_uses && index_.next_duplicate(group, page) != page) {
+          // At once: the next choice must not take it for one that stands in for its duplicates.
+          index_.Detach(group, page);
+          FreePage(g, page);
+        } else {
+          victims[turn ^ 1][taken++] = page;
+        }
       }
       if (i < waiting) {
         index_.Detach(group, batch[i]);
@@ -198,7 +206,7 @@ void CacheCore::Evict(int32_t group, int32_t account, int32_t count) {
       }
     }
     count -= next;
-    waiting = next;
+    waiting = taken;
   }
 }
 

@@ -59,6 +59,8 @@ struct TenantStats {
   int32_t pages_cached = 0;
   int32_t guaranteed_pages = 0;
   int32_t max_pages = 0;
+  int64_t evictions = 0;  // its cached pages reclaimed
+  int64_t copies = 0;     // page copies planned for its sequences
 };
 
 struct GroupStats {
@@ -118,7 +120,7 @@ struct StartOptions {
   bool read_cache = true;   // false: no hit, and the lookup does not count in Stats
   bool write_cache = true;  // false: what this sequence commits is never shared through the index
 
-  // Copied; forks inherit it. Every page given back costs O(entries). The first use sets about 32
+  // Copied; forks inherit it. Every page given back costs O(entries). The first use sets about 40
   // bytes aside for each page of the pool.
   std::span<const Retention> retention = {};
 };

@@ -85,7 +85,7 @@ class CacheCore {
 
   const Options& options() const { return options_; }
   int32_t sequence_count() const { return sequence_count_; }
-  Stats stats() const;
+  void FillStats(Stats* stats) const;
   absl::Status Validate() const;
 
  private:
@@ -271,7 +271,7 @@ class CacheCore {
   std::string LimitOf(int32_t group, int32_t account) const;
   bool Fits(int32_t group);
   void Charge(int32_t group, int32_t account, int32_t count);
-  std::vector<TenantStats> TenantsOf(const Group& g) const;
+  void FillTenants(const Group& g, std::vector<TenantStats>* tenants) const;
   absl::Status ValidateAccounts(int32_t group) const;
 
   // cache_core_retention.cc

@@ -277,21 +277,20 @@ void CacheCore::Charge(int32_t group, int32_t account, int32_t count) {
   }
 }
 
-std::vector<TenantStats> CacheCore::TenantsOf(const Group& g) const {
-  std::vector<TenantStats> tenants;
-  if (options_.quotas.empty()) return tenants;
+void CacheCore::FillTenants(const Group& g, std::vector<TenantStats>* tenants) const {
+  const bool first = tenants->empty();
+  if (first) tenants->resize(g.accounts.size());
   for (size_t a = 0; a < g.accounts.size(); ++a) {
     const Account& account = g.accounts[a];
-    const int32_t cached = account.cached->size();
-    tenants.push_back({.tenant = a < options_.quotas.size() ? options_.quotas[a].tenant : "",
-                       .pages_live = account.used - cached,
-                       .pages_cached = cached,
-                       .guaranteed_pages = account.guaranteed,
-                       .max_pages = account.max,
-                       .evictions = account.evictions,
-                       .copies = account.copies});
+    TenantStats& out = (*tenants)[a];
+    if (first && a < options_.quotas.size()) out.tenant = options_.quotas[a].tenant;
+    out.pages_cached = account.cached->size();
+    out.pages_live = account.used - out.pages_cached;
+    out.guaranteed_pages = account.guaranteed;
+    out.max_pages = account.max;
+    out.evictions = account.evictions;
+    out.copies = account.copies;
   }
-  return tenants;
 }
 
 absl::Status CacheCore::ValidateAccounts(int32_t group) const {

@@ -16,7 +16,6 @@ constexpr int32_t kMaxTokensPerPage = 4096;
 constexpr int32_t kMaxPages = 1 << 30;
 constexpr int32_t kMaxSequences = 1 << 20;
 constexpr int32_t kMaxTokens = 1 << 30;
-constexpr int64_t kMaxNodes = int64_t{1} << 30;
 constexpr int64_t kMaxPathNodes = int64_t{1} << 24;  // see Options::max_index_nodes
 
 absl::Status OutOfRange(const std::string& field, int64_t value, int64_t low, int64_t high) {
@@ -84,7 +83,8 @@ constexpr int32_t kLargePool = 1 << 15;
 
 absl::StatusOr<std::unique_ptr<CacheCore>> CacheCore::Create(const Options& options) {
   if (absl::Status status = CheckOptions(options); !status.ok()) return status;
-  if (absl::Status status = CheckQuotas(options.quotas); !status.ok()) return status;
+  if (absl::Status status = CheckQuotas(options); !status.ok()) return status;
+  if (absl::Status status = CheckStrict(options); !status.ok()) return status;
   auto core = std::unique_ptr<CacheCore>(new CacheCore(options));
   if (absl::Status status = core->Init(); !status.ok()) return status;
   return core;
@@ -93,35 +93,14 @@ absl::StatusOr<std::unique_ptr<CacheCore>> CacheCore::Create(const Options& opti
 absl::Status CacheCore::Init() {
   unit_ = options_.groups[0].tokens_per_page;
   for (const GroupOptions& group : options_.groups) unit_ = std::min(unit_, group.tokens_per_page);
-  std::vector<IndexGroup> index_groups;
-  int64_t nodes = 0;
   for (const GroupOptions& group : options_.groups) {
     const int32_t units = group.tokens_per_page / unit_;
-    index_groups.push_back({group.page_count, units});
     aligned_units_ = std::lcm(aligned_units_, units);
     uniform_ = uniform_ && units == 1;
-    nodes += static_cast<int64_t>(group.page_count) * units;
     if (absl::Status status = InitGroup(group, units); !status.ok()) return status;
   }
-  // A source of a copy becomes cached only when its plan is retired; its ancestors may go before it
-  // then, and their nodes stay behind as the way to it.
-  nodes += nodes * 2 / 5 + 8 * static_cast<int64_t>(options_.max_sequences);
-  const bool all_windows =
-      std::all_of(options_.groups.begin(), options_.groups.end(),
-                  [](const GroupOptions& group) { return group.lookback_tokens != kAllTokens; });
-  if (all_windows) {
-    // Then a page's ancestors have lost theirs and still lead to it.
-    nodes += std::min<int64_t>(kMaxPathNodes, static_cast<int64_t>(options_.max_sequences) *
-                                                  CeilDiv(options_.max_sequence_tokens, unit_));
-  }
-  if (options_.max_index_nodes > 0) nodes = options_.max_index_nodes;
-  nodes = std::min(nodes, kMaxNodes);
-  if (!options_.prefix_caching) nodes = 0;
-  if (absl::Status status = index_.Init(unit_, index_groups, static_cast<int32_t>(nodes),
-                                        options_.max_sequences, options_.hash_seed);
-      !status.ok()) {
-    return status;
-  }
+  InitSeats();
+  if (absl::Status status = InitIndex(); !status.ok()) return status;
   if (absl::Status status = InitReclaimers(); !status.ok()) return status;
   const auto sequences = static_cast<size_t>(options_.max_sequences);
   if (!states_.Allocate(sequences) ||
@@ -137,6 +116,56 @@ absl::Status CacheCore::Init() {
   shared_tails_.reserve(sequences * groups_.size());
   pending_.reserve(sequences * groups_.size());
   return absl::OkStatus();
+}
+
+// What max_index_nodes = 0 chooses for an account's share of the cache, or for all of it.
+int64_t CacheCore::DefaultNodes(int32_t account) const {
+  const bool all = account == kAllAccounts;
+  const int64_t sequences = all ? options_.max_sequences : seats_[static_cast<size_t>(account)].max;
+  int64_t nodes = 0;
+  for (const Group& g : groups_) {
+    const int64_t pages = all ? g.options.page_count : g.accounts[static_cast<size_t>(account)].max;
+    nodes += pages * g.units_per_page;
+  }
+  // A source of a copy becomes cached only when its plan is retired; its ancestors may go before it
+  // then, and their nodes stay behind as the way to it.
+  nodes += nodes * 2 / 5 + 8 * sequences;
+  const bool all_windows =
+      std::all_of(options_.groups.begin(), options_.groups.end(),
+                  [](const GroupOptions& group) { return group.lookback_tokens != kAllTokens; });
+  if (all_windows) {
+    // Then a page's ancestors have lost theirs and still lead to it.
+    nodes +=
+        std::min<int64_t>(kMaxPathNodes, sequences * CeilDiv(options_.max_sequence_tokens, unit_));
+  }
+  return nodes;
+}
+
+absl::Status CacheCore::InitIndex() {
+  int64_t nodes =
+      options_.max_index_nodes > 0 ? options_.max_index_nodes : DefaultNodes(kAllAccounts);
+  nodes = std::min(nodes, kMaxNodes);
+  std::vector<int32_t> budgets;
+  if (options_.strict_tenants) {
+    absl::StatusOr<std::vector<int32_t>> divided = NodeBudgets();
+    if (!divided.ok()) return divided.status();
+    budgets = *std::move(divided);
+    nodes = std::accumulate(budgets.begin(), budgets.end(), int64_t{0});
+  }
+  if (!options_.prefix_caching) nodes = 0;
+  std::vector<IndexGroup> index_groups;
+  int64_t root_holders = options_.max_sequences;
+  for (const Group& g : groups_) {
+    index_groups.push_back({g.options.page_count, g.units_per_page});
+    // So that not even roots run out: a copy may be all that pins one, and has a page of its own.
+    if (options_.strict_tenants) root_holders += g.options.page_count;
+  }
+  absl::Status status =
+      index_.Init(unit_, index_groups, static_cast<int32_t>(nodes),
+                  static_cast<int32_t>(std::min(root_holders, kMaxNodes)), options_.hash_seed);
+  if (!status.ok() || budgets.empty() || index_.Divide(budgets)) return status;
+  return absl::ResourceExhaustedError(
+      absl::StrCat("no memory to note who pays for ", nodes, " index nodes; lower page_count"));
 }
 
 absl::Status CacheCore::InitGroup(const GroupOptions& options, int32_t units_per_page) {
@@ -198,7 +227,8 @@ const CacheCore::State& CacheCore::StateOf(const Sequence& s) const {
   return state;
 }
 
-Sequence CacheCore::NewSequence() {
+Sequence CacheCore::NewSequence(int32_t account) {
+  ++SeatsOf(account).alive;
   const int32_t slot = free_slots_.back();
   free_slots_.pop_back();
   ++sequence_count_;
@@ -207,14 +237,15 @@ Sequence CacheCore::NewSequence() {
   state = State{};
   state.generation = generation;
   state.alive = true;
+  state.account = static_cast<uint8_t>(account);
   return Sequence(this, slot, generation);
 }
 
 absl::StatusOr<Sequence> CacheCore::Fork(const Sequence& sequence) {
   const int32_t from = sequence.slot_;
   State& source = StateOf(sequence);
-  if (free_slots_.empty()) return absl::Status(absl::StatusCode::kResourceExhausted, "");
-  Sequence fork = NewSequence();
+  if (!HasSeat(source.account)) return absl::Status(absl::StatusCode::kResourceExhausted, "");
+  Sequence fork = NewSequence(source.account);
   State& state = StateOf(fork);
   const uint32_t generation = state.generation;
   state = source;
@@ -258,6 +289,7 @@ void CacheCore::Drop(const Sequence& sequence) {
   }
   index_.Unpin(state.tip);
   state.alive = false;
+  --SeatsOf(state.account).alive;
   --sequence_count_;
   free_slots_.push_back(sequence.slot_);
 }

@@ -85,11 +85,12 @@ class CacheCore {
 
   const Options& options() const { return options_; }
   int32_t sequence_count() const { return sequence_count_; }
-  Stats stats() const;
+  void FillStats(Stats* stats) const;
   absl::Status Validate() const;
 
  private:
   static constexpr int32_t kAllValid = INT32_MAX;
+  static constexpr int64_t kMaxNodes = int64_t{1} << 30;  // of the prefix index
 
   // Resident logical pages of one group are [first_page, page_count) of the row; what lies before
   // has left the lookback and is kNoPage.
@@ -123,7 +124,9 @@ class CacheCore {
     int32_t used = 0;  // pages that are not free; kept only with quotas, see UsedBy
     int32_t guaranteed = 0;
     int32_t max = 0;
-    int32_t limit = 0;     // max, or less because of what others are guaranteed
+    int32_t limit = 0;  // max, or less because of what others are guaranteed
+    int64_t evictions = 0;
+    int64_t copies = 0;
     bool retains = false;  // `cached` is a RetainingReclaimer
   };
 
@@ -143,6 +146,12 @@ class CacheCore {
     int32_t held = 0;               // sum of holds: zero lets the common path skip the array
     int64_t evictions = 0;
     int64_t copies = 0;
+  };
+
+  // Alive, and the most; of an account without sequences of its own, of all such together.
+  struct Seats {
+    int32_t alive = 0;
+    int32_t max = 0;
   };
 
   struct CopyRecord {
@@ -169,13 +178,14 @@ class CacheCore {
   explicit CacheCore(const Options& options) : options_(options) {}
   absl::Status Init();
   absl::Status InitGroup(const GroupOptions& options, int32_t units_per_page);
+  absl::Status InitIndex();
   absl::Status InitReclaimers();
   ReclaimerGroup ReclaimerGroupOf(int32_t group) const;
 
   // cache_core.cc
   State& StateOf(const Sequence& s) { return const_cast<State&>(std::as_const(*this).StateOf(s)); }
   const State& StateOf(const Sequence& s) const;
-  Sequence NewSequence();
+  Sequence NewSequence(int32_t account);
   PageId* Row(int32_t group, int32_t slot) {
     Group& g = groups_[group];
     return g.rows.data() + slot * g.row_stride;
@@ -233,8 +243,27 @@ class CacheCore {
   void PlanCopy(int32_t group, const Sequence& sequence, PageId* tail);
 
   // cache_core_quota.cc
-  static absl::Status CheckQuotas(const std::vector<Quota>& quotas);
+  static absl::Status CheckQuotas(const Options& options);
+  static absl::Status CheckStrict(const Options& options);
   absl::Status InitAccounts(Group* g) const;
+  void InitSeats();
+  int64_t DefaultNodes(int32_t account) const;
+  absl::StatusOr<std::vector<int32_t>> NodeBudgets() const;
+  bool IsNamed(int32_t account) const {
+    return static_cast<size_t>(account) < options_.quotas.size();
+  }
+  bool HasOwnSeats(int32_t account) const {
+    return IsNamed(account) && options_.quotas[static_cast<size_t>(account)].sequences > 0;
+  }
+  Seats& SeatsOf(int32_t account) {
+    return HasOwnSeats(account) ? seats_[static_cast<size_t>(account)] : seats_.back();
+  }
+  bool HasSeat(int32_t account) {
+    const Seats& seats = SeatsOf(account);
+    return seats.alive < seats.max;
+  }
+  std::string WhoIs(int32_t account) const;
+  absl::Status CheckOneTenant(std::span<Sequence* const> sequences) const;
   int32_t PayerOf(const Namespace& ns) const;
   int32_t UsedBy(const Group& g, const Account& account) const {
     return g.accounts.size() == 1 ? g.options.page_count - g.allocator.free_count() : account.used;
@@ -242,7 +271,7 @@ class CacheCore {
   std::string LimitOf(int32_t group, int32_t account) const;
   bool Fits(int32_t group);
   void Charge(int32_t group, int32_t account, int32_t count);
-  std::vector<TenantStats> TenantsOf(const Group& g) const;
+  void FillTenants(const Group& g, std::vector<TenantStats>* tenants) const;
   absl::Status ValidateAccounts(int32_t group) const;
 
   // cache_core_retention.cc
@@ -273,7 +302,8 @@ class CacheCore {
   void FailTarget(const CopyRecord& record);
   bool IsBelow(NodeId node, NodeId ancestor) const;
   void UnindexSubtree(NodeId node);
-  void UnindexEverything();
+  static constexpr int32_t kAllAccounts = -1;
+  void UnindexEverything(int32_t account);
   void DetachAllPages(NodeId node);
 
   // cache_core_validate.cc
@@ -292,6 +322,7 @@ class CacheCore {
   HugeArray<TokenId> tail_tokens_;  // [max_sequences][unit] tokens of the unfinished unit
   std::vector<int32_t> free_slots_;
   int32_t sequence_count_ = 0;
+  std::vector<Seats> seats_;  // [account]; the last one's are for all without seats of their own
 
   std::vector<CopyRecord> pending_;                       // planned, not yet taken
   std::vector<std::unique_ptr<PlanRecord>> outstanding_;  // taken, not yet retired; by ticket

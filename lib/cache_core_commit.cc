@@ -13,6 +13,9 @@ absl::Status CacheCore::CommitAll(std::span<Sequence* const> sequences,
                                   std::span<const TokenId> tokens,
                                   std::span<const int32_t> counts) {
   QUIRE_CHECK(sequences.size() == counts.size(), "one count for each sequence");
+  if (options_.strict_tenants) {
+    if (absl::Status status = CheckOneTenant(sequences); !status.ok()) return status;
+  }
   const uint64_t batch = ++last_batch_;
   int64_t total = 0;
   // Everything that can be refused is looked at before the first sequence changes.

@@ -78,6 +78,7 @@ void CacheCore::CancelCopyTo(int32_t group, PageId page) {
   pending_.erase(it);
   if (record.node != kNoNode) index_.Unpin(record.node);
   --groups_[group].copies;
+  --groups_[group].accounts[AccountOf(groups_[group], page)].copies;
   // The caller parks the target itself.
   --groups_[group].holds[static_cast<size_t>(page)];
   --groups_[group].held;
@@ -112,6 +113,7 @@ void CacheCore::FailCopies(PlanRecord* plan) {
 void CacheCore::FailTarget(const CopyRecord& record) {
   const auto group = static_cast<int32_t>(record.copy.group);
   const PageId page = record.copy.to_page;
+  const int32_t account = AccountOf(groups_[group], page);
   const NodeId node =
       uniform_ && index_.keyed(group, page) ? index_.node_of(group, page) : record.node;
   // Who is affected: holders of the page (it does not leave a window while it is held), and those
@@ -120,6 +122,7 @@ void CacheCore::FailTarget(const CopyRecord& record) {
   for (int32_t slot = 0; slot < options_.max_sequences; ++slot) {
     State& state = states_[static_cast<size_t>(slot)];
     if (!state.alive || state.length <= record.page_start) continue;
+    if (state.account != account) continue;  // shares nothing with it, but may stand on a root
     const Extent& extent = state.extents[group];
     const bool holds = logical >= extent.first_page && logical < extent.page_count &&
                        Row(group, slot)[logical] == page;
@@ -129,10 +132,10 @@ void CacheCore::FailTarget(const CopyRecord& record) {
   }
   // With one page size, whatever was indexed on top of the page hangs below the page's own node.
   // With several, smaller pages may have been indexed before the copied one was full, and nothing
-  // names them: give up the index rather than trust one of them, and tell everyone who goes on from
-  // where the owner stood (record.node).
+  // names them: give up the account's index rather than trust one of them, and tell everyone who
+  // goes on from where the owner stood (record.node).
   if (!uniform_) {
-    UnindexEverything();
+    UnindexEverything(account);
   } else if (node != kNoNode) {
     UnindexSubtree(node);
   }
@@ -168,18 +171,23 @@ void CacheCore::DetachAllPages(NodeId node) {
     for (PageId page = index_.page(node, g); page != kNoPage; page = index_.page(node, g)) {
       const bool cached =
           group.allocator.refs(page) == 0 && group.holds[static_cast<size_t>(page)] == 0;
-      if (cached) CachedOf(group, page).Erase(page);  // before: it may ask for the page's node
+      Reclaimer& reclaimer = CachedOf(group, page);  // told before: it may ask for the page's node
+      cached ? reclaimer.Erase(page) : reclaimer.Forget(page);
       index_.Detach(g, page);
       if (cached) FreePage(group, page);
     }
   }
 }
 
-void CacheCore::UnindexEverything() {
+// All that the account has in the index, or all that anybody has.
+void CacheCore::UnindexEverything(int32_t account) {
+  const auto spared = [account](int32_t other) {
+    return account != kAllAccounts && other != account;
+  };
   for (int32_t g = 0; g < group_count(); ++g) {
     for (int32_t p = 0; p < groups_[g].options.page_count; ++p) {
       const PageId page{p};
-      if (!index_.keyed(g, page)) continue;
+      if (!index_.keyed(g, page) || spared(AccountOf(groups_[g], page))) continue;
       const NodeId node = index_.node_of(g, page);
       index_.Pin(node);
       index_.Unindex(node);
@@ -189,9 +197,9 @@ void CacheCore::UnindexEverything() {
   }
   // Nodes without a page, on which sequences stand or which lead to nodes that went.
   for (int32_t slot = 0; slot < options_.max_sequences; ++slot) {
-    if (!states_[static_cast<size_t>(slot)].alive) continue;
-    for (NodeId node = states_[static_cast<size_t>(slot)].tip; index_.parent(node) != kNoNode;
-         node = index_.parent(node)) {
+    const State& state = states_[static_cast<size_t>(slot)];
+    if (!state.alive || spared(state.account)) continue;
+    for (NodeId node = state.tip; index_.parent(node) != kNoNode; node = index_.parent(node)) {
       index_.Unindex(node);
     }
   }
@@ -208,7 +216,7 @@ void CacheCore::ClearCached() {
   for (const auto& plan : outstanding_) {
     std::for_each(plan->records.begin(), plan->records.end(), remember);
   }
-  UnindexEverything();
+  UnindexEverything(kAllAccounts);
   // What a sequence goes on to commit stands on tokens from before: no lookup may find that either.
   for (int32_t slot = 0; slot < options_.max_sequences; ++slot) {
     State& state = states_[static_cast<size_t>(slot)];

@@ -16,6 +16,10 @@
 // pages, rule 2 would be broken by live + need alone, and Fits has seen that it is not. Taking a
 // page turns need into live and evicting changes neither, so that holds until the batch is done, in
 // any order of taking.
+//
+// Strict tenants (decisions/0027): guarantee and maximum are one number, and those numbers add up
+// to the pool, the others' included. Then rule 2 holds whatever anyone takes, no account ever gives
+// to another, and Fits depends on the account's own pages alone.
 
 #include <algorithm>
 #include <limits>
@@ -35,13 +39,15 @@ static_assert(kMaxQuotas < std::numeric_limits<uint8_t>::max());
 
 }  // namespace
 
-absl::Status CacheCore::CheckQuotas(const std::vector<Quota>& quotas) {
+absl::Status CacheCore::CheckQuotas(const Options& options) {
+  const std::vector<Quota>& quotas = options.quotas;
   if (quotas.size() > kMaxQuotas) {
     return absl::InvalidArgumentError(
         absl::StrCat("Options.quotas has ", quotas.size(), " entries; at most ", kMaxQuotas,
                      " tenants may have a share of their own, all others have one together"));
   }
   int32_t guaranteed = 0;
+  int64_t sequences = 0;
   for (size_t i = 0; i < quotas.size(); ++i) {
     const Quota& quota = quotas[i];
     const std::string name = absl::StrCat("Options.quotas[", i, "].");
@@ -63,11 +69,46 @@ absl::Status CacheCore::CheckQuotas(const std::vector<Quota>& quotas) {
           absl::StrCat(name, "guaranteed_permille brings the sum of all guarantees to ", guaranteed,
                        "; it must be at most ", kWhole));
     }
+    sequences += quota.sequences;
+    if (quota.sequences < 0 || sequences > options.max_sequences) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          name, "sequences is ", quota.sequences, "; it must be at least 0, and all quotas' ",
+          "together at most max_sequences, ", options.max_sequences));
+    }
     for (size_t j = 0; j < i; ++j) {
       if (quotas[j].tenant != quota.tenant) continue;
       return absl::InvalidArgumentError(absl::StrCat(name, "tenant is '", quota.tenant,
                                                      "', which quotas[", j,
                                                      "] names already; each may have one quota"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CacheCore::CheckStrict(const Options& options) {
+  if (!options.strict_tenants) return absl::OkStatus();
+  if (options.quotas.empty()) {
+    return absl::InvalidArgumentError(
+        "Options.strict_tenants is set and quotas is empty; it keeps apart tenants with a quota");
+  }
+  for (size_t i = 0; i < options.quotas.size(); ++i) {
+    const Quota& quota = options.quotas[i];
+    const auto error = [&](const auto&... what) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "Options.quotas[", i, "] (tenant '", quota.tenant, "'): with strict_tenants ", what...));
+    };
+    if (quota.guaranteed_permille != quota.max_permille) {
+      return error("guaranteed_permille and max_permille must be equal; they are ",
+                   quota.guaranteed_permille, " and ", quota.max_permille);
+    }
+    if (quota.sequences == 0) {
+      return error("sequences is 0; it must be at least 1: a tenant needs its own");
+    }
+    for (size_t g = 0; g < options.groups.size(); ++g) {
+      const int32_t pages = options.groups[g].page_count;
+      if (int64_t{pages} * quota.max_permille >= kWhole) continue;
+      return error("the tenant would have no page of groups[", g, "]: ", quota.max_permille,
+                   " thousandths of ", pages, " are less than one");
     }
   }
   return absl::OkStatus();
@@ -79,10 +120,17 @@ absl::Status CacheCore::InitAccounts(Group* g) const {
   for (const Quota& quota : options_.quotas) {
     Account& account = g->accounts.emplace_back();
     account.guaranteed = static_cast<int32_t>(pages * quota.guaranteed_permille / kWhole);
-    account.max = static_cast<int32_t>(CeilDiv(pages * quota.max_permille, kWhole));
+    account.max = options_.strict_tenants
+                      ? account.guaranteed
+                      : static_cast<int32_t>(CeilDiv(pages * quota.max_permille, kWhole));
     guaranteed += account.guaranteed;
   }
-  g->accounts.emplace_back().max = g->options.page_count;
+  Account& rest = g->accounts.emplace_back();
+  rest.max = g->options.page_count;
+  if (options_.strict_tenants) {
+    rest.guaranteed = rest.max = g->options.page_count - guaranteed;
+    guaranteed = g->options.page_count;
+  }
   for (Account& account : g->accounts) {
     const int32_t others = guaranteed - account.guaranteed;
     account.limit = std::min(account.max, g->options.page_count - others);
@@ -92,6 +140,57 @@ absl::Status CacheCore::InitAccounts(Group* g) const {
   }
   return absl::ResourceExhaustedError(
       absl::StrCat("no memory to note who pays for ", pages, " pages; lower page_count"));
+}
+
+void CacheCore::InitSeats() {
+  int32_t left = options_.max_sequences;
+  for (const Quota& quota : options_.quotas) {
+    seats_.push_back({.alive = 0, .max = quota.sequences});
+    left -= quota.sequences;
+  }
+  seats_.push_back({.alive = 0, .max = left});
+}
+
+// Nodes for each account with strict tenants: as many as a cache of its size would choose, or its
+// share of what was asked for.
+absl::StatusOr<std::vector<int32_t>> CacheCore::NodeBudgets() const {
+  std::vector<int32_t> budgets;
+  int64_t total = 0;
+  int32_t rest = kWhole;
+  for (int32_t a = 0; a < static_cast<int32_t>(seats_.size()); ++a) {
+    const int32_t permille =
+        IsNamed(a) ? options_.quotas[static_cast<size_t>(a)].max_permille : rest;
+    rest -= permille;
+    const int64_t nodes = options_.max_index_nodes > 0
+                              ? int64_t{options_.max_index_nodes} * permille / kWhole
+                              : DefaultNodes(a);
+    total += nodes;
+    if (total > kMaxNodes) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the prefix index would need ", total, " nodes and more; at most ",
+                       kMaxNodes, " are possible: lower page_count or set max_index_nodes"));
+    }
+    budgets.push_back(static_cast<int32_t>(nodes));
+  }
+  return budgets;
+}
+
+std::string CacheCore::WhoIs(int32_t account) const {
+  return IsNamed(account) ? absl::StrCat("tenant '", options_.quotas[account].tenant, "'")
+                          : std::string("tenants without a quota");
+}
+
+// A batch is answered as one: what one tenant's sequences lack would show in the other's answer.
+absl::Status CacheCore::CheckOneTenant(std::span<Sequence* const> sequences) const {
+  for (const Sequence* sequence : sequences) {
+    const int32_t account = StateOf(*sequence).account;
+    const int32_t first = StateOf(*sequences[0]).account;
+    if (account == first) continue;
+    return absl::InvalidArgumentError(absl::StrCat("the batch has sequences of ", WhoIs(first),
+                                                   " and of ", WhoIs(account),
+                                                   "; with strict_tenants make one call for each"));
+  }
+  return absl::OkStatus();
 }
 
 // Few and rarely asked for: a sequence looks once.
@@ -112,10 +211,8 @@ std::string CacheCore::LimitOf(int32_t group, int32_t account) const {
   const std::string pool =
       absl::StrCat("its pool has ", g.options.page_count, " (groups[", group, "].page_count)");
   if (payer.limit == g.options.page_count) return pool;
-  const bool named = static_cast<size_t>(account) < options_.quotas.size();
-  const std::string who = named ? absl::StrCat("tenant '", options_.quotas[account].tenant, "'")
-                                : std::string("tenants without a quota");
-  if (payer.limit == payer.max) {
+  const std::string who = WhoIs(account);
+  if (IsNamed(account) && payer.limit == payer.max) {
     return absl::StrCat(pool, ", of which ", who, " may have ", payer.limit, " (quotas[", account,
                         "].max_permille)");
   }
@@ -180,19 +277,20 @@ void CacheCore::Charge(int32_t group, int32_t account, int32_t count) {
   }
 }
 
-std::vector<TenantStats> CacheCore::TenantsOf(const Group& g) const {
-  std::vector<TenantStats> tenants;
-  if (options_.quotas.empty()) return tenants;
+void CacheCore::FillTenants(const Group& g, std::vector<TenantStats>* tenants) const {
+  const bool first = tenants->empty();
+  if (first) tenants->resize(g.accounts.size());
   for (size_t a = 0; a < g.accounts.size(); ++a) {
     const Account& account = g.accounts[a];
-    const int32_t cached = account.cached->size();
-    tenants.push_back({.tenant = a < options_.quotas.size() ? options_.quotas[a].tenant : "",
-                       .pages_live = account.used - cached,
-                       .pages_cached = cached,
-                       .guaranteed_pages = account.guaranteed,
-                       .max_pages = account.max});
+    TenantStats& out = (*tenants)[a];
+    if (first && a < options_.quotas.size()) out.tenant = options_.quotas[a].tenant;
+    out.pages_cached = account.cached->size();
+    out.pages_live = account.used - out.pages_cached;
+    out.guaranteed_pages = account.guaranteed;
+    out.max_pages = account.max;
+    out.evictions = account.evictions;
+    out.copies = account.copies;
   }
-  return tenants;
 }
 
 absl::Status CacheCore::ValidateAccounts(int32_t group) const {

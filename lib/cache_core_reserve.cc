@@ -13,6 +13,9 @@ namespace quire {
 absl::Status CacheCore::ReserveAll(std::span<Sequence* const> sequences,
                                    std::span<const int32_t> counts) {
   QUIRE_CHECK(sequences.size() == counts.size(), "one count for each sequence");
+  if (options_.strict_tenants) {
+    if (absl::Status status = CheckOneTenant(sequences); !status.ok()) return status;
+  }
   const uint64_t batch = ++last_batch_;
   takers_.clear();
   for (size_t i = 0; i < sequences.size(); ++i) {
@@ -138,6 +141,7 @@ void CacheCore::TakePages(const Sequence& sequence, int32_t count) {
         // The pool has no page for the copy, and this sequence alone holds the page. Giving up one
         // cached page beats refusing a request that fits: a pool filled by one request would
         // otherwise wait for ever because of an accidental match.
+        CachedOf(groups_[g], tail).Forget(tail);
         index_.Detach(g, tail);
         --need.avoid;
       } else {
@@ -181,17 +185,26 @@ void CacheCore::Evict(int32_t group, int32_t account, int32_t count) {
   Group& g = groups_[group];
   Reclaimer& cached = *g.accounts[account].cached;
   g.evictions += count;
+  g.accounts[account].evictions += count;
   int32_t waiting = 0;  // victims of the batch at hand
   for (int turn = 0; count > 0 || waiting > 0; turn ^= 1) {
     const std::span<const PageId> batch(victims[turn].data(), static_cast<size_t>(waiting));
     for (const PageId page : batch) index_.PrefetchNode(index_.node_of(group, page));
     for (const PageId page : batch) index_.PrefetchSlot(index_.node_of(group, page));
     const int32_t next = std::min(count, kBatch);
+    int32_t taken = 0;
     for (int32_t i = 0; i < std::max(waiting, next); ++i) {
       if (i < next) {
-        const PageId page = victims[turn ^ 1][i] = cached.Take();
+        const PageId page = cached.Take();
         index_.PrefetchKey(group, page);
         g.allocator.Prefetch(page);
+        if (g.counts_uses && index_.next_duplicate(group, page) != page) {
+          // At once: the next choice must not take it for one that stands in for its duplicates.
+          index_.Detach(group, page);
+          FreePage(g, page);
+        } else {
+          victims[turn ^ 1][taken++] = page;
+        }
       }
       if (i < waiting) {
         index_.Detach(group, batch[i]);
@@ -199,7 +212,7 @@ void CacheCore::Evict(int32_t group, int32_t account, int32_t count) {
       }
     }
     count -= next;
-    waiting = next;
+    waiting = taken;
   }
 }
 
@@ -237,6 +250,7 @@ void CacheCore::PlanCopy(int32_t group, const Sequence& sequence, PageId* tail) 
   Hold(group, source);
   Hold(group, target);
   ++g.copies;
+  ++g.accounts[state.account].copies;
   Release release = ReleaseOf(state);
   if (g.retains) {
     NoteRelease(state, sequence.slot_, group, state.length / tokens_per_page, &release);

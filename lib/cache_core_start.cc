@@ -24,8 +24,8 @@ absl::StatusOr<Sequence> CacheCore::Start(std::span<const TokenId> prompt, const
   if (absl::Status status = CheckFits(static_cast<int64_t>(prompt.size()), 1, ns); !status.ok()) {
     return status;
   }
-  if (free_slots_.empty()) return absl::Status(absl::StatusCode::kResourceExhausted, "");
   const int32_t payer = PayerOf(ns);
+  if (!HasSeat(payer)) return absl::Status(absl::StatusCode::kResourceExhausted, "");
   if (!options.retention.empty()) {
     if (absl::Status status = PrepareRetention(payer); !status.ok()) return status;
   }
@@ -33,12 +33,11 @@ absl::StatusOr<Sequence> CacheCore::Start(std::span<const TokenId> prompt, const
   NodeId root = kDefaultRoot;
   if (options_.prefix_caching && !ns.empty()) {
     const std::string name = ns.Encode();
-    root = options.write_cache ? index_.InternRoot(name) : index_.FindRoot(name);
+    root = options.write_cache ? index_.InternRoot(name, payer) : index_.FindRoot(name);
   }
-  Sequence sequence = NewSequence();
+  Sequence sequence = NewSequence(payer);
   State& state = StateOf(sequence);
   const bool known = root != kNoNode;
-  state.account = static_cast<uint8_t>(payer);
   if (!options.retention.empty()) KeepRetention(state, sequence.slot_, options.retention);
   state.tip = known ? root : kDefaultRoot;
   state.write_cache = options_.prefix_caching && options.write_cache && known;
@@ -125,6 +124,11 @@ absl::Status CacheCore::CheckFits(int64_t total_tokens, int32_t step_tokens,
                                                    options_.max_sequence_tokens));
   }
   const int32_t payer = PayerOf(ns);
+  if (!HasOwnSeats(payer) && seats_.back().max == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(WhoIs(payer), " may have no sequence: all ", options_.max_sequences,
+                     " (max_sequences) are set aside for others (quotas)"));
+  }
   for (int32_t g = 0; g < group_count(); ++g) {
     const GroupOptions& group = groups_[g].options;
     const int32_t limit = groups_[g].accounts[payer].limit;

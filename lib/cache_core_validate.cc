@@ -7,35 +7,38 @@
 
 namespace quire {
 
-Stats CacheCore::stats() const {
-  Stats stats;
-  stats.sequences = sequence_count_;
-  stats.index_nodes = index_.node_count() - 1 - index_.root_count();
-  stats.tokens_looked_up = tokens_looked_up_;
-  stats.tokens_hit = tokens_hit_;
-  stats.missed = missed_;
-  stats.commits_not_indexed = commits_not_indexed_;
-  stats.out_of_room = out_of_room_;
-  stats.copies_failed = copies_failed_;
-  stats.metadata_bytes =
+// Into what an earlier call has filled, without an allocation.
+void CacheCore::FillStats(Stats* stats) const {
+  stats->sequences = sequence_count_;
+  stats->index_nodes = index_.node_count() - 1 - index_.root_count();
+  stats->tokens_looked_up = tokens_looked_up_;
+  stats->tokens_hit = tokens_hit_;
+  stats->missed = missed_;
+  stats->commits_not_indexed = commits_not_indexed_;
+  stats->out_of_room = out_of_room_;
+  stats->copies_failed = copies_failed_;
+  stats->ghost_bytes = 0;
+  stats->metadata_bytes =
       index_.bytes() + static_cast<int64_t>(states_.bytes() + tail_tokens_.bytes());
-  for (const Group& group : groups_) {
-    GroupStats& out = stats.groups.emplace_back();
+  stats->groups.resize(groups_.size());
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    const Group& group = groups_[g];
+    GroupStats& out = stats->groups[g];
     out.pages_free = group.allocator.free_count();
+    out.pages_cached = 0;
     for (const Account& account : group.accounts) {
       out.pages_cached += account.cached->size();
-      stats.ghost_bytes += account.cached->ghost_bytes();
-      stats.metadata_bytes += account.cached->bytes();
+      stats->ghost_bytes += account.cached->ghost_bytes();
+      stats->metadata_bytes += account.cached->bytes();
     }
     out.pages_live = group.options.page_count - out.pages_free - out.pages_cached;
     out.bytes_live = out.pages_live * group.options.page_bytes;
     out.evictions = group.evictions;
     out.copies = group.copies;
-    out.tenants = TenantsOf(group);
-    stats.metadata_bytes += static_cast<int64_t>(group.holds.bytes() + group.account_of.bytes()) +
-                            static_cast<int64_t>(group.options.page_count) * 8;
+    if (!options_.quotas.empty()) FillTenants(group, &out.tenants);
+    stats->metadata_bytes += static_cast<int64_t>(group.holds.bytes() + group.account_of.bytes()) +
+                             static_cast<int64_t>(group.options.page_count) * 8;
   }
-  return stats;
 }
 
 absl::Status CacheCore::Validate() const {

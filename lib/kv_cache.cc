@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/cache_core.h"
 #include "lib/check.h"
+#include "lib/stats_board.h"
 
 namespace quire {
 
@@ -27,7 +28,10 @@ int32_t LengthWith(const CacheCore& core, const Sequence* sequence, int32_t coun
 
 }  // namespace
 
-KvCache::KvCache(std::unique_ptr<CacheCore> core) : core_(std::move(core)) {}
+KvCache::KvCache(std::unique_ptr<CacheCore> core) : core_(std::move(core)) {
+  core_->FillStats(&stats_);
+  board_ = std::make_unique<StatsBoard>(stats_);
+}
 
 KvCache::~KvCache() {
   QUIRE_CHECK(core_->sequence_count() == 0, "a Sequence outlives its KvCache");
@@ -63,7 +67,12 @@ absl::Status KvCache::CommitAll(std::span<Sequence* const> sequences,
   return core_->CommitAll(sequences, tokens, counts);
 }
 
-Plan KvCache::TakePlan() { return core_->TakePlan(); }
+Plan KvCache::TakePlan() {
+  const Plan plan = core_->TakePlan();
+  core_->FillStats(&stats_);
+  board_->Post(stats_);
+  return plan;
+}
 
 void KvCache::Retire(Ticket ticket, const absl::Status& status) {
   core_->Retire(ticket, !status.ok());
@@ -122,7 +131,13 @@ void KvCache::ClearCached() { core_->ClearCached(); }
 
 const Options& KvCache::options() const { return core_->options(); }
 
-Stats KvCache::stats() const { return core_->stats(); }
+Stats KvCache::stats() const {
+  Stats stats;
+  core_->FillStats(&stats);
+  return stats;
+}
+
+Stats KvCache::PublishedStats() const { return board_->Read(); }
 
 absl::Status KvCache::Validate() const { return core_->Validate(); }
 

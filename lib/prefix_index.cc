@@ -46,11 +46,19 @@ absl::Status PrefixIndex::Init(int32_t unit, std::span<const IndexGroup> groups,
   return absl::OkStatus();
 }
 
+bool PrefixIndex::Divide(std::span<const int32_t> budgets) {
+  for (const int32_t budget : budgets) budgets_.push_back({.used = 0, .max = budget});
+  if (!node_account_.Allocate(node_limit_)) return false;
+  node_account_[0] = static_cast<uint8_t>(budgets.size() - 1);
+  return true;
+}
+
 int64_t PrefixIndex::bytes() const {
   // Nodes never used are address space and no memory.
   const size_t node_bytes = node_words_ * sizeof(uint64_t) + sizeof(NodeId) +
                             static_cast<size_t>(unit_) * sizeof(TokenId);
   size_t total = node_fresh_ * node_bytes + slots_.bytes();
+  if (!budgets_.empty()) total += node_fresh_;
   for (const auto& keys : keys_) total += keys.bytes();
   return static_cast<int64_t>(total);
 }
@@ -61,11 +69,12 @@ NodeId PrefixIndex::FindRoot(const std::string& name) const {
   return it == roots_.end() ? kNoNode : it->second;
 }
 
-NodeId PrefixIndex::InternRoot(const std::string& name) {
+NodeId PrefixIndex::InternRoot(const std::string& name, int32_t account) {
   const NodeId found = FindRoot(name);
   if (found != kNoNode) return found;
   const NodeId root = NewNode(kNoNode, HashBytes(name.data(), name.size(), seed_), 0);
   if (root == kNoNode) return kNoNode;
+  if (!budgets_.empty()) node_account_[static_cast<size_t>(root)] = static_cast<uint8_t>(account);
   roots_.emplace(name, root);
   root_names_.emplace(root, name);
   return root;
@@ -113,8 +122,14 @@ NodeId PrefixIndex::FindChild(NodeId parent, uint64_t key, const TokenId* tokens
   return kNoNode;
 }
 
+bool PrefixIndex::HasRoomBelow(NodeId parent) const {
+  if (budgets_.empty()) return node_count_ - 1 - root_count() < max_nodes_;
+  const Budget& budget = budgets_[node_account_[static_cast<size_t>(parent)]];
+  return budget.used < budget.max;
+}
+
 NodeId PrefixIndex::NewNode(NodeId parent, uint64_t key, int32_t depth) {
-  if (parent != kNoNode && node_count_ - 1 - root_count() >= max_nodes_) return kNoNode;
+  if (parent != kNoNode && !HasRoomBelow(parent)) return kNoNode;
   NodeId id;
   if (node_free_ > 0) {
     id = free_nodes_[--node_free_];
@@ -132,6 +147,11 @@ NodeId PrefixIndex::NewNode(NodeId parent, uint64_t key, int32_t depth) {
                 .indexed = 1};
   std::fill_n(PagesOf(id), groups_.size(), kNoPage);
   ++node_count_;
+  if (!budgets_.empty() && parent != kNoNode) {
+    const uint8_t account = node_account_[static_cast<size_t>(parent)];
+    node_account_[static_cast<size_t>(id)] = account;
+    ++budgets_[account].used;
+  }
   return id;
 }
 
@@ -230,6 +250,9 @@ void PrefixIndex::Drop(NodeId node) {
     const NodeId parent = record.parent;
     free_nodes_[node_free_++] = node;
     --node_count_;
+    if (!budgets_.empty() && parent != kNoNode) {
+      --budgets_[node_account_[static_cast<size_t>(node)]].used;
+    }
     node = parent;  // had a use for this child
   }
 }
@@ -264,7 +287,26 @@ void PrefixIndex::UnlinkFromParent(NodeId node) {
 
 absl::Status PrefixIndex::Validate(std::span<const uint32_t> pins) const {
   if (absl::Status status = ValidateUses(pins); !status.ok()) return status;
+  if (absl::Status status = ValidateBudgets(); !status.ok()) return status;
   return ValidateRings();
+}
+
+absl::Status PrefixIndex::ValidateBudgets() const {
+  std::vector<int32_t> used(budgets_.size(), 0);
+  for (size_t i = 1; i < node_fresh_ && !budgets_.empty(); ++i) {
+    const Node& node = At(NodeId{static_cast<uint32_t>(i)});
+    if (node.parent == kNoNode || (node.uses == 0 && node.indexed == 0)) continue;
+    ++used[node_account_[i]];
+    if (node_account_[i] != node_account_[static_cast<size_t>(node.parent)]) {
+      return absl::InternalError(absl::StrCat("node ", i, " is another account's than its parent"));
+    }
+  }
+  for (size_t a = 0; a < used.size(); ++a) {
+    if (used[a] == budgets_[a].used && used[a] <= budgets_[a].max) continue;
+    return absl::InternalError(absl::StrCat("account ", a, " has ", used[a], " nodes of ",
+                                            budgets_[a].max, " and counts ", budgets_[a].used));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status PrefixIndex::ValidateNode(NodeId id) const {

@@ -54,12 +54,15 @@ class PrefixIndex {
   // every node and every sequence may need one: max_nodes + max_sequences.
   absl::Status Init(int32_t unit, std::span<const IndexGroup> groups, int32_t max_nodes,
                     int32_t max_sequences, uint64_t seed);
+  // Right after Init: an account has at most budgets[account] of the nodes below roots, whatever
+  // others take. kDefaultRoot is the last one's. False if there is no memory.
+  [[nodiscard]] bool Divide(std::span<const int32_t> budgets);
 
   // --- Namespaces ---
   // The root of a namespace; kNoNode if nothing was ever indexed there.
   NodeId FindRoot(const std::string& name) const;
-  // The same, made if needed; kNoNode if nodes have run out.
-  NodeId InternRoot(const std::string& name);
+  // The same, made if needed; kNoNode if nodes have run out. `account` is who pays for the nodes.
+  NodeId InternRoot(const std::string& name, int32_t account = 0);
 
   // --- Finding ---
   // Keys of `count` consecutive units below a parent with `parent_key`, and a prefetch of where
@@ -165,6 +168,7 @@ class PrefixIndex {
   }
 
   bool IsChild(NodeId node, NodeId parent, const TokenId* tokens) const;
+  bool HasRoomBelow(NodeId parent) const;
   NodeId NewNode(NodeId parent, uint64_t key, int32_t depth);
   void Drop(NodeId node);  // one use less; ends nodes upwards while they have none
   void InsertSlot(uint64_t key, NodeId node);
@@ -172,6 +176,7 @@ class PrefixIndex {
   void UnlinkFromParent(NodeId node);
   absl::Status ValidateNode(NodeId node) const;
   absl::Status ValidateUses(std::span<const uint32_t> pins) const;
+  absl::Status ValidateBudgets() const;
   absl::Status ValidateRings() const;
 
   int32_t unit_ = 0;
@@ -182,6 +187,12 @@ class PrefixIndex {
   size_t node_free_ = 0;   // entries of free_nodes_ in use
   int32_t node_count_ = 0;
   int32_t max_nodes_ = 0;  // below a root
+  struct Budget {
+    int32_t used;
+    int32_t max;
+  };
+  std::vector<Budget> budgets_;      // [account]; empty: nodes are not divided
+  HugeArray<uint8_t> node_account_;  // [node] of those with budgets
   uint64_t slot_count_ = 0;
   HugeArray<uint64_t> nodes_;
   HugeArray<NodeId> free_nodes_;  // given back; a stack and no list, so that a batch can look ahead

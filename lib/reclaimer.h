@@ -38,6 +38,9 @@ class Reclaimer {
   virtual void Revive(PageId page) = 0;  // a prompt hit it: out again. REQUIRES: cached
   virtual void Erase(PageId page) = 0;   // it loses its key: out. REQUIRES: cached, still indexed
   virtual PageId Take() = 0;             // the victim, now out. REQUIRES: size() > 0
+  // It loses its key while it is out. Whoever gets a page must not meet what was known of it when
+  // another had it: which page that is depends on all who use the pool.
+  virtual void Forget(PageId) {}
 
   // --- What only some policies want to know ---
   // Asks for the two calls below; a policy that does not count uses is spared them.

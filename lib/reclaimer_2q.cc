@@ -16,11 +16,7 @@ bool TwoQueueReclaimer::Indexed(PageId page) {
   clock_.Tick();
   const bool known = ghosts_.Take(group_.key(page)).uses > 0;
   often_[static_cast<size_t>(page)] = known;
-  if (!known) {
-    queues_.Enter(page, kNew);
-  } else if (queues_.HasPlace(page)) {
-    queues_.Pass(page);  // a place that it had with a key from before
-  }
+  if (!known) queues_.Enter(page, kNew);
   return known;
 }
 

@@ -17,7 +17,7 @@ void ReclaimerQueues::LeaveQueue(PageId page) {
 }
 
 void ReclaimerQueues::Enter(PageId page, int32_t queue) {
-  if (HasPlace(page)) LeaveQueue(page);
+  Forget(page);
   order_.PushYoungest(page, queue);
   queue_[static_cast<size_t>(page)] = static_cast<uint8_t>(queue);
   ++counts_[static_cast<size_t>(queue)];
@@ -30,7 +30,7 @@ void ReclaimerQueues::Pass(PageId page) {
 }
 
 void ReclaimerQueues::Erase(PageId page) {
-  if (HasPlace(page)) LeaveQueue(page);
+  Forget(page);
   cached_.Remove(page);
 }
 

@@ -6,8 +6,7 @@
 // it may, else when its last cached child has gone, or when the sequences that hold it let go.
 //
 // A page leaves the old end of a queue once for each time that it entered one, which keeps every
-// call O(1) amortised. A live page that lost its key stays in its queue until it passes or gets a
-// new one: nobody says that a live page loses its key.
+// call O(1) amortised.
 
 #ifndef QUIRE_LIB_RECLAIMER_QUEUES_H_
 #define QUIRE_LIB_RECLAIMER_QUEUES_H_
@@ -46,6 +45,9 @@ class ReclaimerQueues {
   void Insert(PageId page) { cached_.PushYoungest(page, HasPlace(page) ? kPlaced : kPassed); }
   void Revive(PageId page) { cached_.Remove(page); }
   void Erase(PageId page);
+  void Forget(PageId page) {
+    if (HasPlace(page)) LeaveQueue(page);
+  }
   // The first page that has passed and may leave, now out; kNoPage if there is none.
   PageId TakePassed() { return TakeOldest(kPassed); }
   // The same of a list of cached().

@@ -62,6 +62,7 @@ void RetainingReclaimer::Revive(PageId page) {
 void RetainingReclaimer::Erase(PageId page) {
   if (lists_.Contains(page)) {
     LeaveLists(page);
+    inner_->Forget(page);
   } else {
     inner_->Erase(page);
   }
@@ -83,11 +84,17 @@ PageId RetainingReclaimer::Take() {
   }
   const PageId victim = lists_.Oldest(list);
   LeaveLists(victim);
+  inner_->Forget(victim);
   return victim;
 }
 
 bool RetainingReclaimer::Indexed(PageId page) {
-  At(page) = {.expiry = 0, .new_units = 0, .continues = false, .last = false, .over = -kDefault};
+  At(page) = {.expiry = 0,
+              .queued = 0,
+              .new_units = 0,
+              .continues = false,
+              .last = false,
+              .over = -kDefault};
   return inner_->counts_uses() && inner_->Indexed(page);
 }
 
@@ -114,13 +121,14 @@ int64_t RetainingReclaimer::bytes() const {
          static_cast<int64_t>(kept_.bytes() + queue_.bytes() + place_.bytes());
 }
 
-// Deeper pages first, so that children go before their parents.
+// Deeper pages first, so that children go before their parents. Never by page id: ids depend on
+// what other tenants do.
 bool RetainingReclaimer::EndsBefore(PageId a, PageId b) const {
   if (At(a).expiry != At(b).expiry) return At(a).expiry < At(b).expiry;
   const PrefixIndex& index = *group_.index;
   const int32_t depth_a = index.depth(index.node_of(group_.group, a));
   const int32_t depth_b = index.depth(index.node_of(group_.group, b));
-  return depth_a != depth_b ? depth_a > depth_b : a < b;
+  return depth_a != depth_b ? depth_a > depth_b : At(a).queued < At(b).queued;
 }
 
 void RetainingReclaimer::Place(int32_t place, PageId page) {
@@ -149,7 +157,10 @@ void RetainingReclaimer::MoveDown(int32_t place, PageId page) {
   Place(place, page);
 }
 
-void RetainingReclaimer::Queue(PageId page) { MoveUp(++queued_, page); }
+void RetainingReclaimer::Queue(PageId page) {
+  At(page).queued = ever_queued_++;
+  MoveUp(++queued_, page);
+}
 
 void RetainingReclaimer::Unqueue(PageId page) {
   const int32_t place = std::exchange(place_[static_cast<size_t>(page)], kNotQueued);

@@ -10,7 +10,7 @@
 //     children's priority and expiry.
 //   * A child in a lower list goes first. In the same list it arrived first, as in lib/reclaimer_
 //     simple.h. Of pages whose lifetime ends at one step the deeper ones reach the inner policy
-//     first.
+//     first, and of equally deep ones, who came first.
 // What a page was before it got its key says nothing about what it holds now: Indexed forgets it.
 //
 // O(1) a page, O(log n) where a lifetime is limited; BeginStep also for each page whose lifetime
@@ -45,6 +45,7 @@ class RetainingReclaimer final : public Reclaimer {
   void Revive(PageId page) override;
   void Erase(PageId page) override;
   PageId Take() override;
+  void Forget(PageId page) override { inner_->Forget(page); }
 
   bool counts_uses() const override { return true; }
   bool Indexed(PageId page) override;
@@ -66,6 +67,7 @@ class RetainingReclaimer final : public Reclaimer {
   // What is known of a page while it is indexed, cached or not. All zero: the default.
   struct Kept {
     int64_t expiry;     // of a priority above the default
+    uint64_t queued;    // how many had a limited lifetime before it
     int32_t new_units;  // of its last Release, for the inner policy
     bool continues;     //
     bool last;          //
@@ -95,6 +97,7 @@ class RetainingReclaimer final : public Reclaimer {
   HugeArray<PageId> queue_;   // [place]; place 0 is not used
   HugeArray<int32_t> place_;  // [page] its place, or kNotQueued
   int32_t queued_ = 0;
+  uint64_t ever_queued_ = 0;
   int64_t step_ = 0;
   // Every list below the default, and below the first of these, is empty; likewise those above it.
   int32_t low_ = kDefault;

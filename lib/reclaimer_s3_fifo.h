@@ -28,6 +28,7 @@ class S3FifoReclaimer final : public Reclaimer {
   void Insert(PageId page, const Release&) override;
   void Revive(PageId page) override;
   void Erase(PageId page) override { queues_.Erase(page); }
+  void Forget(PageId page) override { queues_.Forget(page); }
   PageId Take() override;
 
   bool counts_uses() const override { return true; }

@@ -40,6 +40,7 @@ class FifoReclaimer final : public Reclaimer {
   void Insert(PageId page, const Release&) override { queues_.Insert(page); }
   void Revive(PageId page) override { queues_.Revive(page); }
   void Erase(PageId page) override { queues_.Erase(page); }
+  void Forget(PageId page) override { queues_.Forget(page); }
   PageId Take() override;
   bool counts_uses() const override { return true; }  // for Indexed()
   bool Indexed(PageId page) override {

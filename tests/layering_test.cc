@@ -76,7 +76,8 @@ const std::map<std::string, Names> kMayInclude = {
     {"reclaimer", {"prefix_index"}},
     {"cache_core", {"match", "new_reclaimer", "reclaimer_retaining", "plan", "page_table"}},
     {"sequence", {"cache_core"}},
-    {"kv_cache", {"sequence"}},
+    {"stats_board", {"types"}},
+    {"kv_cache", {"sequence", "stats_board"}},
     {"c", {"kv_cache"}},
     // Devices: the waist's data and the kernels' contract, never the cache.
     {"device", {"plan", "page_table"}},
@@ -89,7 +90,7 @@ const std::map<std::string, Names> kMayInclude = {
 
 // Declared in the front door's header, needed below it: Stats, MissTokens, StartOptions.
 const std::map<std::string, Names> kMayAlsoInclude = {
-    {"quire/kv_cache.h", {"match", "cache_core"}},
+    {"quire/kv_cache.h", {"match", "cache_core", "stats_board"}},
     {"quire/sequence.h", {"cache_core"}},
 };
 

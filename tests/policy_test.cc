@@ -221,5 +221,24 @@ TEST(PoliciesTest, LruHitsWhatAPlainListHits) {
   }
 }
 
+// Two pages with one key, and a third page behind them. Two must go: one of the two stays.
+TEST(PolicyTest, DuplicatesDoNotLeaveTogetherBeforeWhatFollows) {
+  for (int i = 0; i < 6; ++i) {
+    Options options = OneGroup(1, 3);
+    options.reclaim = static_cast<Reclaim>(i);
+    const auto cache = NewCache(options);
+    {
+      Sequence a = MustStart(*cache, {1, 2});
+      Sequence b = MustStart(*cache, {1, 2});
+      ASSERT_OK(Feed(*cache, a, {1}));
+      ASSERT_OK(Feed(*cache, b, {1, 2}));
+    }
+    EXPECT_EQ(StatsOf(*cache).pages_cached, 3);
+    Compute(*cache, {7, 8});
+    EXPECT_EQ(cache->MatchLength(Tokens{1, 2, 3}), 1) << "policy " << i;
+    EXPECT_OK(cache->Validate());
+  }
+}
+
 }  // namespace
 }  // namespace quire::testing

@@ -316,7 +316,7 @@ TEST(QuotaTest, CreateRefusesBadQuotas) {
 // Is there any way to take the need that keeps the rules of lib/cache_core_quota.cc? By trying all.
 bool SomeWayFits(const std::vector<TenantStats>& tenants, const std::vector<int32_t>& need,
                  int32_t pool, size_t tenant = 0, int32_t promised = 0) {
-  if (tenant == tenants.size()) return promised <= pool;
+  if (tenant >= tenants.size() || tenant >= need.size()) return promised <= pool;
   const TenantStats& t = tenants[tenant];
   for (int32_t given = 0; given <= t.pages_cached; ++given) {
     const int32_t used = t.pages_live + t.pages_cached - given + need[tenant];

@@ -66,6 +66,9 @@ class Stream {
   void* native_ = nullptr;
 };
 
+// One caller at a time: Copy and IsDone must not overlap, so an IsDone on another thread needs a
+// lock around both. view() may be called from any thread. What runs on the streams needs no lock.
+//
 // Preconditions of every call: group and layer in range (kInvalidArgument names which is not).
 class Device {
  public:

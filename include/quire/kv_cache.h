@@ -10,9 +10,21 @@
 // and started again (it finds its own pages); a hybrid model is more groups. docs/linking.md shows
 // an engine's step call by call.
 //
-// One writer, no locks: thread-compatible. Deterministic: no clock, no random number, no global, no
-// thread, so the same calls always give the same page ids and the same plans, and N tensor-parallel
-// ranks can follow one cache.
+// One writer, no locks: calls on a cache and its sequences must not overlap, on whatever threads.
+// Beside the writer any thread may
+//   * read options() and PublishedStats();
+//   * run kernels over a PageTableView. Rows are memory of their own: the writer may go on with
+//     other sequences, and with those of the view through const calls. Fork, and whatever is not
+//     const, waits until the kernels that use the sequence are done (or, on an ordered stream, are
+//     queued and have their own copy of the row). The pages are written by kernels and copies only;
+//     whoever runs them on several threads orders a copy with the kernels that write its source or
+//     use its target.
+// What is handed to another thread, and back, needs a hand-over that orders memory: a lock, a
+// queue, an acquire after a release.
+//
+// Deterministic: no clock, no random number, no global, no thread of its own, so the same calls
+// always give the same page ids and the same plans, and N tensor-parallel ranks can follow one
+// cache.
 //
 // Kernels in flight: all launches and copies are queued on ONE ordered stream. Then a page given
 // back by a call may be handed out by the next one, since whatever writes it is queued later.
@@ -59,6 +71,8 @@ struct TenantStats {
   int32_t pages_cached = 0;
   int32_t guaranteed_pages = 0;
   int32_t max_pages = 0;
+  int64_t evictions = 0;  // its cached pages reclaimed
+  int64_t copies = 0;     // page copies planned for its sequences
 };
 
 struct GroupStats {
@@ -118,7 +132,7 @@ struct StartOptions {
   bool read_cache = true;   // false: no hit, and the lookup does not count in Stats
   bool write_cache = true;  // false: what this sequence commits is never shared through the index
 
-  // Copied; forks inherit it. Every page given back costs O(entries). The first use sets about 32
+  // Copied; forks inherit it. Every page given back costs O(entries). The first use sets about 40
   // bytes aside for each page of the pool.
   std::span<const Retention> retention = {};
 };
@@ -128,6 +142,8 @@ struct PageTableBuffers {
   std::span<int64_t> row_begin;
   std::span<int32_t> lengths;
 };
+
+class StatsBoard;
 
 class KvCache {
  public:
@@ -209,7 +225,14 @@ class KvCache {
   void ClearCached();
 
   const Options& options() const;
+
+  // As of now; on the writer's thread.
   Stats stats() const;
+
+  // The same as of the last TakePlan, or of Create before the first: all of one moment. From any
+  // thread, beside the writer, as long as the cache lives. The writer never waits for it; a call
+  // that meets a TakePlan reads once more.
+  Stats PublishedStats() const;
 
   // Checks every invariant of the manager: conservation of pages, references = holders, index and
   // pages agree, reclaim lists complete. kInternal with what is wrong. O(pages); for tests and
@@ -219,6 +242,8 @@ class KvCache {
  private:
   explicit KvCache(std::unique_ptr<CacheCore> core);
   std::unique_ptr<CacheCore> core_;
+  Stats stats_;  // what was posted last; its vectors are kept
+  std::unique_ptr<StatsBoard> board_;
 };
 
 }  // namespace quire

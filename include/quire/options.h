@@ -72,6 +72,10 @@ struct Quota {
   // Pages that the tenant never exceeds; it gives up cached pages of its own instead. Rounded up to
   // whole pages. [1, 1000], and not below guaranteed_permille.
   int32_t max_permille = 1000;
+
+  // Of Options::max_sequences, how many are set aside for the tenant, and the most that it may have
+  // alive. 0: it shares those that nobody has set aside. All quotas together at most max_sequences.
+  int32_t sequences = 0;
 };
 
 struct Options {
@@ -115,6 +119,16 @@ struct Options {
   // quota costs a `reclaim` of its own in each group: 12 bytes and more for each page of the pool,
   // and the memory of pages given up.
   std::vector<Quota> quotas = {};
+
+  // Nothing that a tenant does changes what another can observe: whose requests are answered how,
+  // hit what, and lose which cached pages. KvCache says under "Strict tenants" what that covers.
+  // Pools become static, so it costs the sharing of idle pages. Needs quotas, each with
+  // guaranteed_permille equal to max_permille (both rounded down then, to one page at least) and
+  // with sequences of its own. All others together have exactly the rest. Nodes of the prefix index
+  // are divided alike: each has what a cache of its size would choose, or its permille of
+  // max_index_nodes. A batch (ReserveAll, CommitAll) may name sequences of one tenant only, where
+  // all without a quota count as one.
+  bool strict_tenants = false;
 
   // Seed of the prefix index's hash. A hit is always confirmed by comparing tokens, so the seed
   // cannot change a result; a secret one stops an attacker from building chains of collisions

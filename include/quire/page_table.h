@@ -19,7 +19,8 @@ constexpr int32_t SizeOf(DType dtype) { return dtype == DType::kFloat32 ? 4 : 2;
 // The page tables of a batch, for one group. Two layouts are the same three pointers:
 //   packed (CSR): rows follow one another; row i has ceil(lengths[i] / tokens_per_page) pages.
 //   fixed rows:   row i begins at slot * row_stride, and a step only writes its new ids.
-// Borrowed memory: all three arrays must outlive the kernel that reads them.
+// Borrowed memory: all three arrays must outlive the kernel that reads them. Any thread may read
+// them: no other sequence's row shares an entry with these (KvCache, "One writer").
 struct PageTableView {
   const PageId* page_ids;    // logical page p of row i is page_ids[row_begin[i] + p]
   const int64_t* row_begin;  // [batch]

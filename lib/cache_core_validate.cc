@@ -34,7 +34,9 @@ Stats CacheCore::stats() const {
     out.tenants = TenantsOf(group);
     stats.metadata_bytes += static_cast<int64_t>(group.holds.bytes() + group.account_of.bytes()) +
                             static_cast<int64_t>(group.options.page_count) * 8;
+    stats.metadata_bytes += static_cast<int64_t>(group.scrubs.bytes());
   }
+  stats.metadata_bytes += static_cast<int64_t>(scrubs_.capacity() * sizeof(PageScrub));
   return stats;
 }
 
@@ -61,6 +63,7 @@ absl::Status CacheCore::Validate() const {
     if (absl::Status status = ValidateGroup(g); !status.ok()) return status;
     if (absl::Status status = ValidateHolds(g); !status.ok()) return status;
     if (absl::Status status = ValidateAccounts(g); !status.ok()) return status;
+    if (absl::Status status = ValidateScrubs(g); !status.ok()) return status;
   }
   return index_.Validate(pins);
 }

@@ -111,7 +111,8 @@ class CacheCore {
     int32_t length = 0;
     int32_t capacity = 0;  // writable up to here
     int32_t hit_tokens = 0;
-    int32_t valid_length = kAllValid;
+    int32_t valid_length =
+        kAllValid;              // else some page from there on is bad, reserved ones included
     NodeId tip = kDefaultRoot;  // node of the last indexed unit; pinned
     int32_t tip_units = 0;
     int32_t known_units = 0;  // of those, hit, or once indexed and remembered

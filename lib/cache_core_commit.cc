@@ -28,7 +28,7 @@ absl::Status CacheCore::CommitAll(std::span<Sequence* const> sequences,
         counts[i] == 0 || scrubs_.empty() || !AwaitsScrub(state, sequences[i]->slot_, counts[i]),
         "commit before TakePlan: a scrub of this sequence's page was not handed over");
     total += counts[i];
-    if (counts[i] > state.valid_length - state.length) return DataLoss(state);
+    if (state.valid_length != kAllValid) return DataLoss(state);
   }
   QUIRE_CHECK(total == static_cast<int64_t>(tokens.size()), "counts must add up to the tokens");
   for (size_t i = 0; i < sequences.size(); ++i) {

@@ -19,7 +19,7 @@ absl::Status CacheCore::ReserveAll(std::span<Sequence* const> sequences,
     State& state = StateOf(*sequences[i]);
     QUIRE_CHECK(state.batch != batch, "the same sequence twice in one batch");
     state.batch = batch;
-    if (counts[i] > state.valid_length - state.length) return DataLoss(state);
+    if (state.valid_length != kAllValid) return DataLoss(state);
     // The common step: the page at hand has room and is writable.
     if (counts[i] >= 0 && counts[i] <= state.capacity - state.length) continue;
     if (takers_.empty()) {

@@ -148,9 +148,9 @@ absl::Status CacheCore::ValidateScrubs(int32_t group) const {
   }
   for (const auto& plan : outstanding_) {
     for (const PageScrub& scrub : plan->scrubs) {
+      if (static_cast<int32_t>(scrub.group) != group) continue;
       const ScrubMark& mark = g.scrubs[static_cast<size_t>(scrub.page)];
-      const bool latest = mark.plan == static_cast<uint64_t>(plan->ticket);
-      taken -= static_cast<int32_t>(scrub.group) == group && latest ? 1 : 0;
+      taken -= mark.plan == static_cast<uint64_t>(plan->ticket) ? 1 : 0;
     }
   }
   if (listed != 0 || taken != 0) {

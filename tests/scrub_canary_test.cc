@@ -28,7 +28,7 @@ namespace quire::testing {
 namespace {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(NDEBUG)
-constexpr int64_t kPages = 60000;
+constexpr int64_t kPages = 40000;
 #else
 constexpr int64_t kPages = 500000;
 #endif

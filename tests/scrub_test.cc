@@ -237,6 +237,7 @@ TEST(ScrubTest, OnlyThePagesOfTheCommittedTokensMatter) {
   cache->ClearCached();  // frees page 1, which other indexed
   EXPECT_OK(sequence.Reserve(6));
   EXPECT_EQ(PagesOf(sequence), (Ids32{2, 1}));
+  EXPECT_DEATH(static_cast<void>(sequence.Commit(Iota(2, 3))), "commit before TakePlan: a scrub");
   EXPECT_OK(sequence.Commit(Iota(2, 2)));
   EXPECT_DEATH(static_cast<void>(sequence.Commit(Iota(4, 1))), "commit before TakePlan: a scrub");
   EXPECT_EQ(TakeScrubs(*cache), Ids32{1});
@@ -270,6 +271,9 @@ TEST(ScrubTest, AFailedScrubUnderAReservation) {
   EXPECT_EQ(sequence.valid_length(), 2);
   EXPECT_TRUE(Says(sequence.Reserve(6), absl::StatusCode::kDataLoss, {"first 2 of 2 tokens"}));
   EXPECT_OK(fork.Reserve(6));
+  cache->Retire(cache->TakePlan().ticket);
+  fork = MustFork(sequence);  // neither has one that comes later
+  EXPECT_OK(fork.Reserve(1));
   cache->Retire(cache->TakePlan().ticket);
   fork = Sequence();
   EXPECT_OK(sequence.Truncate(2));
@@ -341,24 +345,29 @@ TEST(ScrubTest, AFailedScrubOfAPageThatIsCachedByNow) {
 
 // A copy takes the whole page with it, what was not scrubbed included.
 TEST(ScrubTest, AFailedScrubFollowsTheCopiesOfThePage) {
-  const auto cache = Scrubbing(4);
-  Reserved(*cache, Iota(100, 4), 4);
-  Sequence owner = Reserved(*cache, Iota(0, 2), 2);
-  const Plan plan = cache->TakePlan();
-  EXPECT_OK(owner.Commit(Iota(0, 2)));
-  Sequence fork = MustFork(owner);
-  EXPECT_OK(fork.Reserve(1));
-  const Plan copies = cache->TakePlan();
-  ASSERT_EQ(copies.copies.size(), 1u);
-  EXPECT_OK(fork.Commit(Iota(2, 1)));
-  owner = Sequence();  // the page is only held now
-  cache->Retire(plan.ticket, kFailed);
-  EXPECT_OK(cache->Validate());
-  EXPECT_EQ(fork.valid_length(), 0);
-  EXPECT_EQ(cache->stats().copies_failed, 1);
-  cache->Retire(copies.ticket);
-  EXPECT_OK(fork.Truncate(0));
-  EXPECT_EQ(TakeScrubs(*cache), (Ids32{0, 1}));
+  for (const bool copy_taken : {true, false}) {
+    const auto cache = Scrubbing(4);
+    Reserved(*cache, Iota(100, 4), 4);
+    Sequence owner = Reserved(*cache, Iota(0, 2), 2);
+    const Plan plan = cache->TakePlan();
+    EXPECT_OK(owner.Commit(Iota(0, 2)));
+    Sequence fork = MustFork(owner);
+    EXPECT_OK(fork.Reserve(1));
+    Ticket copies = kNoTicket;
+    if (copy_taken) {
+      copies = cache->TakePlan().ticket;
+      EXPECT_OK(fork.Commit(Iota(2, 1)));
+    }
+    owner = Sequence();  // the page is only held now
+    cache->Retire(plan.ticket, kFailed);
+    EXPECT_OK(cache->Validate());
+    EXPECT_EQ(fork.valid_length(), 0);
+    EXPECT_TRUE(LostData(fork));
+    EXPECT_EQ(cache->stats().copies_failed, 1);
+    cache->Retire(copies);
+    EXPECT_OK(fork.Truncate(0));
+    EXPECT_EQ(TakeScrubs(*cache), (Ids32{0, 1}));
+  }
 }
 
 TEST(ScrubTest, WhatALaterPlanScrubsIsItsOwnAffair) {

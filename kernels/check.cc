@@ -247,12 +247,14 @@ LaunchError CheckCopyPages(const CopyPagesParams& params, bool offsets) {
       (params.piece_count > 0 && params.piece_offsets == nullptr)) {
     return LaunchError::kBadArgument;
   }
+  const bool reads = !params.zeros;
   const int32_t from_pages =
       params.from_base == nullptr ? params.page_count : params.from_page_count;
-  if (from_pages < 0 || !Fits({params.page_stride, std::max({params.page_count, from_pages, 1})})) {
+  if (reads && from_pages < 0) return LaunchError::kBadArgument;
+  if (!Fits({params.page_stride, std::max({params.page_count, reads ? from_pages : 0, 1})})) {
     return LaunchError::kBadArgument;
   }
-  if (!IsAligned(params.base, 16) || !IsAligned(params.from_base, 16) ||
+  if (!IsAligned(params.base, 16) || (reads && !IsAligned(params.from_base, 16)) ||
       params.page_stride % 16 != 0) {
     return LaunchError::kMisaligned;
   }
@@ -264,11 +266,12 @@ LaunchError CheckCopyPages(const CopyPagesParams& params, bool offsets) {
   }
   if (const LaunchError e = CheckThreads(params.threads); e != LaunchError::kOk) return e;
   if (params.count == 0) return LaunchError::kOk;
-  if (params.base == nullptr || params.from == nullptr || params.to == nullptr) {
+  if (params.base == nullptr || (reads && params.from == nullptr) || params.to == nullptr) {
     return LaunchError::kBadArgument;
   }
   for (int32_t i = 0; i < params.count; ++i) {
-    if (!InPool(params.from[i], from_pages) || !InPool(params.to[i], params.page_count)) {
+    if ((reads && !InPool(params.from[i], from_pages)) ||
+        !InPool(params.to[i], params.page_count)) {
       return LaunchError::kBadArgument;
     }
   }

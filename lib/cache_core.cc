@@ -115,7 +115,7 @@ absl::Status CacheCore::Init() {
   takers_.reserve(sequences);
   shared_tails_.reserve(sequences * groups_.size());
   pending_.reserve(sequences * groups_.size());
-  return absl::OkStatus();
+  return options_.scrub_released ? InitScrubs() : absl::OkStatus();
 }
 
 // What max_index_nodes = 0 chooses for an account's share of the cache, or for all of it.
@@ -180,7 +180,8 @@ absl::Status CacheCore::InitGroup(const GroupOptions& options, int32_t units_per
               .sole = nullptr,
               .account_of = {},
               .rows = {},
-              .holds = {}};
+              .holds = {},
+              .scrubs = {}};
   const auto rows = static_cast<size_t>(options_.max_sequences);
   if (!group.rows.Allocate(rows * static_cast<size_t>(group.row_stride)) ||
       !group.holds.Allocate(static_cast<size_t>(options.page_count))) {
@@ -252,6 +253,8 @@ absl::StatusOr<Sequence> CacheCore::Fork(const Sequence& sequence) {
   state.generation = generation;
   state.batch = 0;
   state.capacity = state.length;
+  // What is wrong with pages past length() is the original's affair: they are not shared.
+  if (state.length <= state.valid_length) state.valid_length = kAllValid;
   index_.Pin(state.tip);
   std::copy_n(TailTokens(from), unit_, TailTokens(fork.slot_));
   bool tail_shared = false;

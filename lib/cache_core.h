@@ -28,7 +28,8 @@
 //
 // The file is split by verb: cache_core.cc (create, fork, drop), cache_core_start.cc,
 // cache_core_reserve.cc, cache_core_quota.cc (accounts), cache_core_commit.cc (commit, truncate),
-// cache_core_retention.cc, cache_core_plan.cc (plans, retire, clear), cache_core_validate.cc.
+// cache_core_retention.cc, cache_core_plan.cc (plans, retire, clear), cache_core_scrub.cc,
+// cache_core_validate.cc.
 
 #ifndef QUIRE_LIB_CACHE_CORE_H_
 #define QUIRE_LIB_CACHE_CORE_H_
@@ -111,7 +112,8 @@ class CacheCore {
     int32_t length = 0;
     int32_t capacity = 0;  // writable up to here
     int32_t hit_tokens = 0;
-    int32_t valid_length = kAllValid;
+    int32_t valid_length =
+        kAllValid;              // else some page from there on is bad, reserved ones included
     NodeId tip = kDefaultRoot;  // node of the last indexed unit; pinned
     int32_t tip_units = 0;
     int32_t known_units = 0;  // of those, hit, or once indexed and remembered
@@ -130,6 +132,17 @@ class CacheCore {
     bool retains = false;  // `cached` is a RetainingReclaimer
   };
 
+  // With Options::scrub_released: what is known about a page's bytes.
+  struct ScrubMark {
+    enum State : uint64_t {
+      kClean,   // free, and scrubbed by `plan` or never used
+      kUsed,    // somebody has it, and had it when `plan` was taken or got it later
+      kListed,  // in scrubs_: was free since the last plan was taken, and perhaps handed out again
+    };
+    uint64_t plan : 62;  // ticket of the latest plan that scrubs it
+    uint64_t state : 2;
+  };
+
   struct Group {
     GroupOptions options;
     int32_t units_per_page = 1;
@@ -143,6 +156,7 @@ class CacheCore {
     bool retains = false;           // an account's
     HugeArray<PageId> rows;         // [max_sequences][row_stride]
     HugeArray<uint16_t> holds;      // [page] outstanding copies that name it
+    HugeArray<ScrubMark> scrubs;    // [page]; empty without scrub_released
     int32_t held = 0;               // sum of holds: zero lets the common path skip the array
     int64_t evictions = 0;
     int64_t copies = 0;
@@ -157,7 +171,7 @@ class CacheCore {
   struct CopyRecord {
     PageCopy copy;
     int32_t page_start;   // token position of the page's first slot
-    bool failed = false;  // it, or the page it copies from
+    bool failed = false;  // it, or the page it copies from; of a page not scrubbed, from kNoPage
     // Pinned. What stands below it may be built on the target: where the target hung when
     // ClearCached emptied the index, or, with several page sizes, where the sequence stood that the
     // copy was planned for.
@@ -168,6 +182,7 @@ class CacheCore {
     Ticket ticket;
     std::vector<CopyRecord> records;
     std::vector<PageCopy> copies;
+    std::vector<PageScrub> scrubs;
   };
 
   struct SequenceRetention {
@@ -203,6 +218,7 @@ class CacheCore {
   Release ReleaseOf(const State& state) const;
   void FreePage(Group& g, PageId page) {
     if (g.account_of.size() > 0) --g.accounts[g.account_of[static_cast<size_t>(page)]].used;
+    if (g.scrubs.size() > 0) ListScrub(g, page);
     g.allocator.Free(page);
   }
   static int32_t AccountOf(const Group& g, PageId page) {
@@ -298,13 +314,22 @@ class CacheCore {
   void Hold(int32_t group, PageId page);
   void Unhold(int32_t group, PageId page);
   void CancelCopyTo(int32_t group, PageId page);
-  void FailCopies(PlanRecord* plan);
+  void FailPlan(PlanRecord* plan);
   void FailTarget(const CopyRecord& record);
   bool IsBelow(NodeId node, NodeId ancestor) const;
   void UnindexSubtree(NodeId node);
   static constexpr int32_t kAllAccounts = -1;
   void UnindexEverything(int32_t account);
   void DetachAllPages(NodeId node);
+
+  // cache_core_scrub.cc
+  absl::Status InitScrubs();
+  void ListScrub(Group& g, PageId page);
+  static void MarkUsed(Group& g, std::span<const PageId> pages);
+  void TakeScrubs(PlanRecord* plan);
+  bool AwaitsScrub(const State& state, int32_t slot, int32_t count) const;
+  void FailScrubs(const PlanRecord& plan, std::vector<CopyRecord>* tainted);
+  absl::Status ValidateScrubs(int32_t group) const;
 
   // cache_core_validate.cc
   absl::Status ValidateGroup(int32_t group) const;
@@ -325,6 +350,7 @@ class CacheCore {
   std::vector<Seats> seats_;  // [account]; the last one's are for all without seats of their own
 
   std::vector<CopyRecord> pending_;                       // planned, not yet taken
+  std::vector<PageScrub> scrubs_;                         // of the next plan; room for every page
   std::vector<std::unique_ptr<PlanRecord>> outstanding_;  // taken, not yet retired; by ticket
   std::vector<std::unique_ptr<PlanRecord>> spare_plans_;
   uint64_t last_ticket_ = 0;

@@ -28,8 +28,11 @@ absl::Status CacheCore::CommitAll(std::span<Sequence* const> sequences,
                 "commit past capacity: Reserve first, and again after Fork or Truncate");
     QUIRE_CHECK(counts[i] == 0 || pending_.empty() || !AwaitsPlan(state, sequences[i]->slot_),
                 "commit before TakePlan: a copy to this sequence's page was not handed over");
+    QUIRE_CHECK(
+        counts[i] == 0 || scrubs_.empty() || !AwaitsScrub(state, sequences[i]->slot_, counts[i]),
+        "commit before TakePlan: a scrub of this sequence's page was not handed over");
     total += counts[i];
-    if (state.length > state.valid_length) return DataLoss(state);
+    if (state.valid_length != kAllValid) return DataLoss(state);
   }
   QUIRE_CHECK(total == static_cast<int64_t>(tokens.size()), "counts must add up to the tokens");
   for (size_t i = 0; i < sequences.size(); ++i) {

@@ -1,5 +1,5 @@
 // Plans: handing copies over, retiring them, and what a failed copy does to pages that others
-// already share.
+// already share. What they say about scrubs is in cache_core_scrub.cc.
 
 #include <algorithm>
 #include <utility>
@@ -12,12 +12,13 @@ namespace quire {
 Plan CacheCore::TakePlan() {
   ++step_;
   if (!retention_.empty()) BeginStep();
-  if (pending_.empty()) return {};
+  if (pending_.empty() && scrubs_.empty()) return {};
   std::unique_ptr<PlanRecord> plan;
   if (spare_plans_.empty()) {
     plan = std::make_unique<PlanRecord>();
     plan->records.reserve(pending_.capacity());
     plan->copies.reserve(pending_.capacity());
+    plan->scrubs.reserve(scrubs_.capacity());
   } else {
     plan = std::move(spare_plans_.back());
     spare_plans_.pop_back();
@@ -27,7 +28,8 @@ Plan CacheCore::TakePlan() {
   for (const CopyRecord& record : plan->records) {
     plan->copies.push_back(record.copy);
   }
-  const Plan result{plan->ticket, plan->copies};
+  if (!scrubs_.empty()) TakeScrubs(plan.get());
+  const Plan result{plan->ticket, plan->copies, plan->scrubs};
   outstanding_.push_back(std::move(plan));
   return result;
 }
@@ -38,7 +40,7 @@ void CacheCore::Retire(Ticket ticket, bool failed) {
               "tickets retire once each, in the order they were taken");
   std::unique_ptr<PlanRecord> plan = std::move(outstanding_.front());
   outstanding_.erase(outstanding_.begin());
-  if (failed) FailCopies(plan.get());
+  if (failed) FailPlan(plan.get());
   for (const CopyRecord& record : plan->records) {
     const auto group = static_cast<int32_t>(record.copy.group);
     if (record.node != kNoNode) index_.Unpin(record.node);
@@ -47,6 +49,7 @@ void CacheCore::Retire(Ticket ticket, bool failed) {
   }
   plan->records.clear();
   plan->copies.clear();
+  plan->scrubs.clear();
   spare_plans_.push_back(std::move(plan));
 }
 
@@ -86,16 +89,18 @@ void CacheCore::CancelCopyTo(int32_t group, PageId page) {
 }
 
 // A copy failed: its target never holds what its key or its sequences say, and neither does
-// anything computed on top of it or copied from it.
-void CacheCore::FailCopies(PlanRecord* plan) {
+// anything computed on top of it or copied from it. A scrub failed: what is in the page, beside
+// what its sequences wrote, is not known, and that went into copies of it, too.
+void CacheCore::FailPlan(PlanRecord* plan) {
   std::vector<CopyRecord> tainted;
   const auto taint = [&tainted](CopyRecord& record) {
     if (!std::exchange(record.failed, true)) tainted.push_back(record);
   };
   std::for_each(plan->records.begin(), plan->records.end(), taint);
+  if (!plan->scrubs.empty()) FailScrubs(*plan, &tainted);
   for (size_t i = 0; i < tainted.size(); ++i) {
     const CopyRecord record = tainted[i];
-    ++copies_failed_;
+    copies_failed_ += record.copy.from_page == kNoPage ? 0 : 1;
     FailTarget(record);
     // Copies of the bad page, in plans that run after this one.
     const auto follow = [&](CopyRecord& later) {
@@ -117,16 +122,19 @@ void CacheCore::FailTarget(const CopyRecord& record) {
   const NodeId node =
       uniform_ && index_.keyed(group, page) ? index_.node_of(group, page) : record.node;
   // Who is affected: holders of the page (it does not leave a window while it is held), and those
-  // who hit what was computed on top of it, which they have as an ancestor.
+  // who hit what was computed on top of it, which they have as an ancestor. Holders also if all
+  // their tokens stand before it: they may have written the next ones there.
   const int32_t logical = record.page_start / groups_[group].options.tokens_per_page;
   for (int32_t slot = 0; slot < options_.max_sequences; ++slot) {
     State& state = states_[static_cast<size_t>(slot)];
-    if (!state.alive || state.length <= record.page_start) continue;
+    if (!state.alive) continue;
     if (state.account != account) continue;  // shares nothing with it, but may stand on a root
     const Extent& extent = state.extents[group];
     const bool holds = logical >= extent.first_page && logical < extent.page_count &&
                        Row(group, slot)[logical] == page;
-    if (holds || (node != kNoNode && IsBelow(state.tip, node))) {
+    const bool stands_on_it =
+        state.length > record.page_start && node != kNoNode && IsBelow(state.tip, node);
+    if (holds || stands_on_it) {
       state.valid_length = std::min(state.valid_length, record.page_start);
     }
   }

@@ -23,7 +23,7 @@ absl::Status CacheCore::ReserveAll(std::span<Sequence* const> sequences,
     State& state = StateOf(*sequences[i]);
     QUIRE_CHECK(state.batch != batch, "the same sequence twice in one batch");
     state.batch = batch;
-    if (state.length > state.valid_length) return DataLoss(state);
+    if (state.valid_length != kAllValid) return DataLoss(state);
     // The common step: the page at hand has room and is writable.
     if (counts[i] >= 0 && counts[i] <= state.capacity - state.length) continue;
     if (takers_.empty()) {
@@ -114,9 +114,10 @@ bool CacheCore::TailMustBeCopied(int32_t group, const State& state, int32_t slot
 }
 
 absl::Status CacheCore::DataLoss(const State& state) const {
-  return absl::DataLossError(absl::StrCat(
-      "a page copy this sequence depends on failed; its first ", state.valid_length, " of ",
-      state.length, " tokens are good: Truncate to that or drop the sequence"));
+  return absl::DataLossError(
+      absl::StrCat("a page copy or scrub this sequence depends on failed; its first ",
+                   std::min(state.length, state.valid_length), " of ", state.length,
+                   " tokens are good: Truncate to that or drop the sequence"));
 }
 
 absl::Status CacheCore::NeverFits(const std::string& what, int32_t group, int32_t account,
@@ -174,6 +175,7 @@ void CacheCore::TakeFrom(int32_t group, int32_t account, std::span<PageId> out) 
   for (size_t i = 0; quotas && i < out.size(); ++i) {
     g.account_of[static_cast<size_t>(out[i])] = static_cast<uint8_t>(account);
   }
+  if (g.scrubs.size() > 0) MarkUsed(g, out);
 }
 
 void CacheCore::Evict(int32_t group, int32_t account, int32_t count) {

@@ -37,8 +37,10 @@ void CacheCore::FillStats(Stats* stats) const {
     out.copies = group.copies;
     if (!options_.quotas.empty()) FillTenants(group, &out.tenants);
     stats->metadata_bytes += static_cast<int64_t>(group.holds.bytes() + group.account_of.bytes()) +
-                             static_cast<int64_t>(group.options.page_count) * 8;
+                             static_cast<int64_t>(group.options.page_count) * 8 +
+                             static_cast<int64_t>(group.scrubs.bytes());
   }
+  stats->metadata_bytes += static_cast<int64_t>(scrubs_.capacity() * sizeof(PageScrub));
 }
 
 absl::Status CacheCore::Validate() const {
@@ -64,6 +66,7 @@ absl::Status CacheCore::Validate() const {
     if (absl::Status status = ValidateGroup(g); !status.ok()) return status;
     if (absl::Status status = ValidateHolds(g); !status.ok()) return status;
     if (absl::Status status = ValidateAccounts(g); !status.ok()) return status;
+    if (absl::Status status = ValidateScrubs(g); !status.ok()) return status;
   }
   return index_.Validate(pins);
 }

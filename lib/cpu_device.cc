@@ -90,8 +90,9 @@ absl::Status CpuDevice::Run(const Plan& plan) {
   if (!launches.ok()) return launches.status();
   for (const PageLaunch& launch : *launches) {
     if (LaunchError error = cpu::CopyPages(launch.params); error != LaunchError::kOk) {
-      return absl::InternalError(absl::StrCat(
-          "copy of pages in group ", static_cast<int32_t>(launch.group), ": ", Describe(error)));
+      return absl::InternalError(
+          absl::StrCat(launch.params.zeros ? "scrub" : "copy", " of pages in group ",
+                       static_cast<int32_t>(launch.group), ": ", Describe(error)));
     }
   }
   return absl::OkStatus();

@@ -60,8 +60,10 @@ absl::Status FailedTicket(Ticket ticket, absl::string_view why) {
 }
 
 DevicePools::DevicePools(const DeviceOptions& options)
-    : pools_(options.groups.size()), batches_(pools_.size() * kTiers * kTiers) {
-  launches_.reserve(batches_.size());
+    : pools_(options.groups.size()),
+      batches_(pools_.size() * kTiers * kTiers),
+      scrubs_(pools_.size() * kTiers) {
+  launches_.reserve(batches_.size() + scrubs_.size());
   for (size_t g = 0; g < pools_.size(); ++g) {
     const DeviceGroup& group = options.groups[g];
     Pool& pool = pools_[g];
@@ -98,19 +100,20 @@ absl::Status DevicePools::CheckPlace(absl::string_view what, Tier tier, GroupId 
   return absl::OkStatus();
 }
 
-absl::Status DevicePools::CheckPage(Tier tier, GroupId group, PageId page) const {
-  if (absl::Status status = CheckPlace("copy", tier, group); !status.ok()) return status;
+absl::Status DevicePools::CheckPage(absl::string_view what, Tier tier, GroupId group,
+                                    PageId page) const {
+  if (absl::Status status = CheckPlace(what, tier, group); !status.ok()) return status;
   const Memory& memory = pools_[static_cast<size_t>(group)].tiers[static_cast<size_t>(tier)];
   const auto id = static_cast<int32_t>(page);
   if (id >= 0 && id < memory.page_count) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrCat("copy of page ", id, " in ", NameOf(tier), " of group ",
+      absl::StrCat(what, " of page ", id, " in ", NameOf(tier), " of group ",
                    static_cast<int32_t>(group), ", which has ", memory.page_count, " pages there"));
 }
 
 absl::Status DevicePools::CheckCopy(const PageCopy& copy) const {
-  absl::Status status = CheckPage(copy.from_tier, copy.group, copy.from_page);
-  if (status.ok()) status = CheckPage(copy.to_tier, copy.group, copy.to_page);
+  absl::Status status = CheckPage("copy", copy.from_tier, copy.group, copy.from_page);
+  if (status.ok()) status = CheckPage("copy", copy.to_tier, copy.group, copy.to_page);
   if (!status.ok()) return status;
   const auto group = static_cast<int32_t>(copy.group);
   if (copy.from_tier == copy.to_tier && copy.from_page == copy.to_page) {
@@ -125,34 +128,52 @@ absl::Status DevicePools::CheckCopy(const PageCopy& copy) const {
   return absl::OkStatus();
 }
 
-// Whole pages: the tokens of a page are not contiguous, and one long copy beats many short ones.
-PageLaunch DevicePools::LaunchOf(size_t batch) const {
-  const Pool& pool = pools_[batch / (kTiers * kTiers)];
-  const Memory& from = pool.tiers[batch / kTiers % kTiers];
-  const Memory& to = pool.tiers[batch % kTiers];
+// Whole pages: the tokens of a page are not contiguous, and one long run beats many short ones.
+CopyPagesParams DevicePools::TargetOf(const Pool& pool, const Memory& memory, const Pages& pages) {
   CopyPagesParams params = {};
-  params.base = to.base;
+  params.base = memory.base;
   params.page_stride = pool.pieces.stride;
   params.page_bytes = pool.pieces.bytes;
-  params.page_count = to.page_count;
-  params.count = static_cast<int32_t>(batches_[batch].from.size());
-  params.from = batches_[batch].from.data();
-  params.to = batches_[batch].to.data();
-  if (from.base != to.base) {
-    params.from_base = from.base;
-    params.from_page_count = from.page_count;
-  }
+  params.page_count = memory.page_count;
+  params.count = static_cast<int32_t>(pages.size());
+  params.to = pages.data();
   if (pool.pieces.offsets.size() > 1) {
     params.piece_count = static_cast<int32_t>(pool.pieces.offsets.size());
     params.piece_offsets =
         pool.piece_table != nullptr ? pool.piece_table : pool.pieces.offsets.data();
   }
+  return params;
+}
+
+PageLaunch DevicePools::LaunchOf(size_t batch) const {
+  const Pool& pool = pools_[batch / (kTiers * kTiers)];
+  const Memory& from = pool.tiers[batch / kTiers % kTiers];
+  const Memory& to = pool.tiers[batch % kTiers];
+  CopyPagesParams params = TargetOf(pool, to, batches_[batch].to);
+  params.from = batches_[batch].from.data();
+  if (from.base != to.base) {
+    params.from_base = from.base;
+    params.from_page_count = from.page_count;
+  }
   return {GroupId{static_cast<int32_t>(batch / (kTiers * kTiers))}, params};
 }
 
+PageLaunch DevicePools::ScrubOf(size_t batch) const {
+  const Pool& pool = pools_[batch / kTiers];
+  CopyPagesParams params = TargetOf(pool, pool.tiers[batch % kTiers], scrubs_[batch]);
+  params.zeros = true;
+  return {GroupId{static_cast<int32_t>(batch / kTiers)}, params};
+}
+
 absl::StatusOr<std::span<const PageLaunch>> DevicePools::Sort(const Plan& plan) {
-  if (plan.ticket == kNoTicket && !plan.copies.empty()) {
-    return absl::InvalidArgumentError("a plan with copies needs a ticket");
+  if (plan.ticket == kNoTicket && !(plan.copies.empty() && plan.scrubs.empty())) {
+    return absl::InvalidArgumentError("a plan with copies or scrubs needs a ticket");
+  }
+  for (const PageScrub& scrub : plan.scrubs) {
+    if (absl::Status status = CheckPage("scrub", scrub.tier, scrub.group, scrub.page);
+        !status.ok()) {
+      return status;
+    }
   }
   for (const PageCopy& copy : plan.copies) {
     if (absl::Status status = CheckCopy(copy); !status.ok()) return status;
@@ -160,6 +181,11 @@ absl::StatusOr<std::span<const PageLaunch>> DevicePools::Sort(const Plan& plan) 
   for (Batch& batch : batches_) {
     batch.from.clear();
     batch.to.clear();
+  }
+  for (Pages& pages : scrubs_) pages.clear();
+  for (const PageScrub& scrub : plan.scrubs) {
+    const size_t tier = static_cast<size_t>(scrub.tier);
+    scrubs_[static_cast<size_t>(scrub.group) * kTiers + tier].push_back(scrub.page);
   }
   for (const PageCopy& copy : plan.copies) {
     const size_t direction =
@@ -169,6 +195,9 @@ absl::StatusOr<std::span<const PageLaunch>> DevicePools::Sort(const Plan& plan) 
     batch.to.push_back(copy.to_page);
   }
   launches_.clear();
+  for (size_t b = 0; b < scrubs_.size(); ++b) {
+    if (!scrubs_[b].empty()) launches_.push_back(ScrubOf(b));
+  }
   for (size_t b = 0; b < batches_.size(); ++b) {
     if (!batches_[b].from.empty()) launches_.push_back(LaunchOf(b));
   }

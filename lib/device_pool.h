@@ -1,5 +1,6 @@
 // What all devices do alike: the checks of options and of plans, where the pages of a group lie,
-// and the copies of a plan put together, so that each group and direction becomes one launch.
+// and the copies and scrubs of a plan put together, so that each group and direction becomes one
+// launch.
 
 #ifndef QUIRE_LIB_DEVICE_POOL_H_
 #define QUIRE_LIB_DEVICE_POOL_H_
@@ -47,7 +48,7 @@ absl::Status CheckDeviceOptions(const DeviceOptions& options);
 // layers, put together where they touch. `index` is the group's, for messages; the layout is good.
 absl::StatusOr<PagePieces> FindPieces(int index, const DeviceGroup& group);
 
-// The copies of one group and direction, for CopyPages.
+// The copies of one group and direction, or the scrubs of one group and tier, for CopyPages.
 struct PageLaunch {
   GroupId group;
   CopyPagesParams params;
@@ -71,7 +72,8 @@ class DevicePools {
   // Device::view.
   absl::StatusOr<KvView> view(Tier tier, GroupId group, int32_t layer) const;
 
-  // Checks every copy of the plan before it puts together the first. Valid until the next call.
+  // Checks all of the plan before it puts together the first launch. Scrubs go before copies. Valid
+  // until the next call.
   absl::StatusOr<std::span<const PageLaunch>> Sort(const Plan& plan);
 
  private:
@@ -88,19 +90,23 @@ class DevicePools {
     std::vector<KvView> views;         // as given; empty: they follow from the layout
     std::array<Memory, kTiers> tiers;  // kDevice, kHost
   };
-  // Kept from plan to plan for its memory.
+  // Kept from plan to plan for their memory.
+  using Pages = std::vector<PageId>;
   struct Batch {
-    std::vector<PageId> from;
-    std::vector<PageId> to;
+    Pages from;
+    Pages to;
   };
 
   absl::Status CheckPlace(absl::string_view what, Tier tier, GroupId group) const;
-  absl::Status CheckPage(Tier tier, GroupId group, PageId page) const;
+  absl::Status CheckPage(absl::string_view what, Tier tier, GroupId group, PageId page) const;
   absl::Status CheckCopy(const PageCopy& copy) const;
+  static CopyPagesParams TargetOf(const Pool& pool, const Memory& memory, const Pages& pages);
   PageLaunch LaunchOf(size_t batch) const;
+  PageLaunch ScrubOf(size_t batch) const;
 
   std::vector<Pool> pools_;           // by GroupId
   std::vector<Batch> batches_;        // by (GroupId, from, to)
+  std::vector<Pages> scrubs_;         // by (GroupId, tier)
   std::vector<PageLaunch> launches_;  // of the latest plan
 };
 

@@ -125,8 +125,9 @@ absl::Status GpuDevice::Queue(std::span<const PageLaunch> launches, Stream strea
     outcome.running = true;
     const GpuError error = runtime_.CopyPages(gpu_, launch.params, stream.native());
     if (error != nullptr) {
-      return absl::InternalError(absl::StrCat("GPU ", gpu_, ": copy of pages in group ",
-                                              static_cast<int32_t>(launch.group), ": ", error));
+      return absl::InternalError(
+          absl::StrCat("GPU ", gpu_, launch.params.zeros ? ": scrub" : ": copy",
+                       " of pages in group ", static_cast<int32_t>(launch.group), ": ", error));
     }
   }
   const GpuError error = runtime_.RecordEvent(gpu_, outcome.event, stream.native());

@@ -114,6 +114,55 @@ TEST(CpuDeviceTest, CopiesAreByteExactAndTouchNothingElse) {
   EXPECT_EQ(Snapshot(bytes1), expected1);
 }
 
+TEST(CpuDeviceTest, ScrubsBeforeItCopies) {
+  const DeviceOptions options = TwoGroups();
+  const auto device = MakeDevice(options);
+  // What the device allocates begins zeroed.
+  for (const uint8_t byte : Bytes(*device, kGroup0, options.groups[0].layout, 7)) {
+    ASSERT_EQ(byte, 0);
+  }
+  auto bytes0 = Fill(Bytes(*device, kGroup0, options.groups[0].layout, 7), 1);
+  auto bytes1 = Fill(Bytes(*device, kGroup1, options.groups[1].layout, 5), 2);
+  auto expected0 = Snapshot(bytes0);
+  auto expected1 = Snapshot(bytes1);
+  const std::vector<PageCopy> copies = {CopyOf(kGroup0, 0, 6)};
+  const std::vector<PageScrub> scrubs = {{kGroup0, Tier::kDevice, PageId{6}},
+                                         {kGroup1, Tier::kDevice, PageId{4}},
+                                         {kGroup0, Tier::kDevice, PageId{2}}};
+  ASSERT_TRUE(device->Copy({Ticket{1}, copies, scrubs}, Stream()).ok());
+  ASSERT_TRUE(device->Copy({Ticket{2}, {}, std::span(scrubs).first(0)}, Stream()).ok());
+  const auto page = [](std::vector<uint8_t>& pool, int64_t page_bytes, int32_t page) {
+    return pool.begin() + page * page_bytes;
+  };
+  const int64_t bytes = options.groups[0].layout.page_bytes();
+  std::copy_n(page(expected0, bytes, 0), bytes, page(expected0, bytes, 6));
+  std::fill_n(page(expected0, bytes, 2), bytes, 0);
+  const int64_t other = options.groups[1].layout.page_bytes();
+  std::fill_n(page(expected1, other, 4), other, 0);
+  EXPECT_EQ(Snapshot(bytes0), expected0);
+  EXPECT_EQ(Snapshot(bytes1), expected1);
+}
+
+// In whichever order they lie: just the bytes of the page.
+TEST(CpuDeviceTest, ScrubsAdoptedTensors) {
+  const KvLayout layout{.layers = 3, .kv_heads = 2, .head_dim = 8, .tokens_per_page = 4};
+  for (const testing::Order order : testing::kOrders) {
+    SCOPED_TRACE(static_cast<int>(order));
+    const testing::AdoptedMemory memory(layout, 5, order);
+    DeviceOptions options;
+    options.groups = {{.layout = layout, .page_count = 5, .views = memory.views()}};
+    const auto device = MakeDevice(options);
+    testing::FillPages(memory.views(), layout, 7);
+    testing::Pages expected = testing::ReadPages(memory.views(), layout);
+    const std::vector<PageScrub> scrubs = {{kGroup0, Tier::kDevice, PageId{0}},
+                                           {kGroup0, Tier::kDevice, PageId{3}}};
+    ASSERT_TRUE(device->Copy({Ticket{1}, {}, scrubs}, Stream()).ok());
+    for (const size_t page : {size_t{0}, size_t{3}})
+      std::fill(expected[page].begin(), expected[page].end(), 0);
+    EXPECT_EQ(testing::ReadPages(memory.views(), layout), expected);
+  }
+}
+
 TEST(CpuDeviceTest, RefusedPlanCopiesNothing) {
   const DeviceOptions options = TwoGroups();
   const auto device = MakeDevice(options);

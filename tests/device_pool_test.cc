@@ -272,6 +272,59 @@ TEST(DevicePoolsTest, OneLaunchForEachGroupAndDirection) {
   EXPECT_EQ(pools.Sort(Plan{})->size(), 0u);
 }
 
+TEST(DevicePoolsTest, ScrubsGoBeforeCopies) {
+  DeviceOptions options;
+  options.groups = {{.layout = kLayout, .page_count = kPages, .host_page_count = 3},
+                    {.layout = kLayout, .page_count = kPages}};
+  DevicePools pools(options);
+  static char memory alignas(64)[3][64];
+  pools.Place(0, Tier::kDevice, memory[0]);
+  pools.Place(0, Tier::kHost, memory[1]);
+  pools.Place(1, Tier::kDevice, memory[2]);
+  const std::vector<PageCopy> copies = {CopyOf(0, Tier::kDevice, 0, Tier::kDevice, 1)};
+  const std::vector<PageScrub> scrubs = {{GroupId{1}, Tier::kDevice, PageId{4}},
+                                         {GroupId{0}, Tier::kDevice, PageId{1}},
+                                         {GroupId{0}, Tier::kHost, PageId{2}},
+                                         {GroupId{0}, Tier::kDevice, PageId{3}}};
+  const auto sorted = pools.Sort({Ticket{1}, copies, scrubs});
+  ASSERT_OK(sorted);
+  ASSERT_EQ(sorted->size(), 4u);
+  const auto expect = [&](size_t i, int32_t group, void* to, int32_t pages,
+                          const std::vector<int32_t>& ids) {
+    const CopyPagesParams& params = (*sorted)[i].params;
+    EXPECT_EQ((*sorted)[i].group, GroupId{group});
+    EXPECT_TRUE(params.zeros);
+    EXPECT_EQ(params.base, to);
+    EXPECT_EQ(params.page_count, pages);
+    EXPECT_EQ(params.page_bytes, 768);
+    EXPECT_EQ(params.from, nullptr);
+    EXPECT_EQ(Ids({params.to, static_cast<size_t>(params.count)}), ids);
+  };
+  expect(0, 0, memory[0], kPages, {1, 3});
+  expect(1, 0, memory[1], 3, {2});
+  expect(2, 1, memory[2], kPages, {4});
+  EXPECT_FALSE((*sorted)[3].params.zeros);
+  // The next plan begins afresh.
+  EXPECT_EQ(pools.Sort({Ticket{2}, copies})->size(), 1u);
+}
+
+TEST(DevicePoolsTest, ScrubsAreCheckedBeforeAnything) {
+  DeviceOptions options;
+  options.groups = {{.layout = kLayout, .page_count = 2}};
+  DevicePools pools(options);
+  const auto status = [&](uint64_t ticket, int32_t group, Tier tier, int32_t page) {
+    const std::vector<PageScrub> scrubs = {{GroupId{group}, tier, PageId{page}}};
+    return pools.Sort({Ticket{ticket}, {}, scrubs}).status();
+  };
+  EXPECT_OK(status(1, 0, Tier::kDevice, 1));
+  const auto invalid = absl::StatusCode::kInvalidArgument;
+  EXPECT_TRUE(Says(status(1, 0, Tier::kDevice, 2), invalid, {"scrub of page 2", "2 pages"}));
+  EXPECT_TRUE(Says(status(1, 0, Tier::kDevice, -1), invalid, {"scrub of page -1"}));
+  EXPECT_TRUE(Says(status(1, 1, Tier::kDevice, 0), invalid, {"scrub of group 1"}));
+  EXPECT_TRUE(Says(status(1, 0, Tier::kHost, 0), invalid, {"scrub in Tier::kHost"}));
+  EXPECT_TRUE(Says(status(0, 0, Tier::kDevice, 1), invalid, {"needs a ticket"}));
+}
+
 TEST(DevicePoolsTest, EachTierHasItsOwnCount) {
   DeviceOptions options;
   options.groups = {{.layout = kLayout, .page_count = 2, .host_page_count = 9}};

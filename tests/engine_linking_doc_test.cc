@@ -226,10 +226,8 @@ absl::Status Speculate(quire::Sequence& sequence, const Ids& drafts, const Ids& 
 }
 
 absl::Status ForgetWhatWasLost(quire::Sequence& sequence) {
-  if (sequence.valid_length() < sequence.length()) {
-    absl::Status status = sequence.Truncate(sequence.valid_length());
-    if (!status.ok()) return status;
-  }
+  absl::Status status = sequence.Truncate(sequence.valid_length());
+  if (!status.ok()) return status;
   return absl::OkStatus();
 }
 

@@ -299,6 +299,49 @@ TEST(GpuDeviceTest, OneLaunchForEachGroupAndDirection) {
   ExpectDone(*device, 1, true);
 }
 
+// In stream order, scrubs before copies, and a plan of scrubs alone has an event like any other.
+TEST(GpuDeviceTest, Scrubs) {
+  for (const Order order : {Order::kInterleaved, Order::kApart}) {
+    FakeGpu gpu;
+    const AdoptedMemory memory(kLayout, kPages, order);
+    DeviceOptions options = TwoGroups();
+    options.groups[0].views = memory.views();
+    options.groups[0].host_page_count = 0;
+    const auto device = MakeDevice(gpu, options);
+    const Stream stream = gpu.NewStream(0);
+    FillPages(memory.views(), kLayout, 5);
+    Pages expected = ReadPages(memory.views(), kLayout);
+    const Pages before = expected;
+    const std::vector<PageCopy> copies = {CopyOf(0, 0, 4)};
+    const std::vector<PageScrub> scrubs = {{GroupId{0}, kDevice, PageId{4}},
+                                           {GroupId{0}, kDevice, PageId{2}}};
+    ASSERT_OK(device->Copy({Ticket{1}, {}, std::span(scrubs).first(1)}, stream));
+    ASSERT_OK(device->Copy({Ticket{2}, copies, scrubs}, stream));
+    EXPECT_EQ(gpu.launches.size(), 3u);
+    EXPECT_EQ(ReadPages(memory.views(), kLayout), before);
+    ExpectDone(*device, 1, false);
+    ASSERT_TRUE(gpu.Advance(stream));
+    std::fill(expected[4].begin(), expected[4].end(), 0);
+    EXPECT_EQ(ReadPages(memory.views(), kLayout), expected);
+    ExpectDone(*device, 1, true);
+    gpu.AdvanceAll();
+    std::fill(expected[2].begin(), expected[2].end(), 0);
+    expected[4] = before[0];
+    EXPECT_EQ(ReadPages(memory.views(), kLayout), expected);
+    ExpectDone(*device, 2, true);
+  }
+}
+
+TEST(GpuDeviceTest, AFailedScrubFailsItsTicket) {
+  FakeGpu gpu;
+  const auto device = MakeDevice(gpu, TwoGroups());
+  const std::vector<PageScrub> scrubs = {{GroupId{1}, kDevice, PageId{4}}};
+  gpu.FailCall(1);  // behind the event's making
+  EXPECT_TRUE(Says(device->Copy({Ticket{1}, {}, scrubs}, gpu.NewStream(0)),
+                   absl::StatusCode::kInternal, {"GPU 0: scrub of pages in group 1"}));
+  ExpectFailed(*device, 1, "scrub");
+}
+
 TEST(GpuDeviceTest, AdoptsTensorsInAnyOrder) {
   for (const Order order : kOrders) {
     SCOPED_TRACE(static_cast<int>(order));

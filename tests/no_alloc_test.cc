@@ -109,6 +109,8 @@ class Engine {
     return counted_;
   }
 
+  int64_t scrubs() const { return scrubs_; }
+
  private:
   // The last request is another tenant's; without quotas that only keeps it apart.
   static Namespace Tenant(int32_t request) {
@@ -132,6 +134,7 @@ class Engine {
     const int64_t before = allocations;
     const bool reserved = cache_.ReserveAll(batch_, counts_).ok();
     const Plan plan = cache_.TakePlan();
+    scrubs_ += std::ssize(plan.scrubs);
     bool packed = true;
     for (const GroupId group : {GroupId{0}, GroupId{1}}) {
       const PageTableBuffers buffers = {.row_begin = row_begin_, .lengths = lengths_};
@@ -148,6 +151,7 @@ class Engine {
   std::span<const Retention> retention_;
   Sequence keeper_;  // of the common beginning, so that every round has hits
   int64_t counted_ = 0;
+  int64_t scrubs_ = 0;
   std::vector<Sequence> sequences_;
   std::vector<Sequence*> batch_;
   std::vector<const Sequence*> views_;
@@ -172,20 +176,24 @@ TEST(NoAllocTest, TheCounterCounts) {
 }
 
 TEST(NoAllocTest, WarmStepsAllocateNothing) {
-  Options options = MakeOptions({Group(4, 60), Group(4, 40, /*lookback_tokens=*/7)});
-  options.min_copy_tokens = 1;
-  options.max_rollback_tokens = 2;
-  const auto cache = NewCache(options);
-  Engine engine(*cache);
-  engine.Round(0);
-  const Stats warm = cache->stats();
-  for (int32_t round = 1; round < 8; ++round) EXPECT_EQ(engine.Round(round), 0) << round;
-  const Stats after = cache->stats();
-  for (size_t g = 0; g < 2; ++g) {
-    EXPECT_GT(after.groups[g].evictions, warm.groups[g].evictions) << g;
-    EXPECT_GT(after.groups[g].copies, warm.groups[g].copies) << g;
+  for (const bool scrub_released : {false, true}) {
+    Options options = MakeOptions({Group(4, 60), Group(4, 40, /*lookback_tokens=*/7)});
+    options.min_copy_tokens = 1;
+    options.max_rollback_tokens = 2;
+    options.scrub_released = scrub_released;
+    const auto cache = NewCache(options);
+    Engine engine(*cache);
+    engine.Round(0);
+    const Stats warm = cache->stats();
+    for (int32_t round = 1; round < 8; ++round) EXPECT_EQ(engine.Round(round), 0) << round;
+    const Stats after = cache->stats();
+    for (size_t g = 0; g < 2; ++g) {
+      EXPECT_GT(after.groups[g].evictions, warm.groups[g].evictions) << g;
+      EXPECT_GT(after.groups[g].copies, warm.groups[g].copies) << g;
+    }
+    EXPECT_GT(after.tokens_hit, warm.tokens_hit);
+    EXPECT_EQ(engine.scrubs() > 0, scrub_released);
   }
-  EXPECT_GT(after.tokens_hit, warm.tokens_hit);
 }
 
 // Evicting from several accounts, marking pages, and ending their lifetimes.
@@ -265,14 +273,16 @@ TEST(NoAllocTest, WarmCopiesAllocateNothing) {
   const auto gpu_device = NewGpuDevice({.groups = {group}}, 0, gpu).value();
   const auto cpu_device = NewCpuDevice({.groups = {group}}).value();
   std::vector<PageCopy> copies;
+  std::vector<PageScrub> scrubs;
   for (int32_t i = 0; i < 4; ++i) {
+    scrubs.push_back({GroupId{0}, Tier::kDevice, PageId{i + 4}});
     copies.push_back({GroupId{0}, Tier::kDevice, Tier::kDevice, PageId{i}, PageId{i + 4}, 4});
   }
   uint64_t ticket = 0;
   const auto step = [&] {
     bool good = true;
     for (Device* device : {gpu_device.get(), cpu_device.get()}) {
-      good = good && device->Copy({Ticket{ticket}, copies}, Stream()).ok();
+      good = good && device->Copy({Ticket{ticket}, copies, scrubs}, Stream()).ok();
       good = good && *device->IsDone(Ticket{ticket});
     }
     return good;
@@ -283,7 +293,7 @@ TEST(NoAllocTest, WarmCopiesAllocateNothing) {
   for (; ticket <= 3000; ++ticket) good = good && step();
   EXPECT_EQ(allocations - before, 0);
   EXPECT_TRUE(good);
-  EXPECT_EQ(gpu.launches, 3000);
+  EXPECT_EQ(gpu.launches, 2 * 3000);
 }
 
 }  // namespace

@@ -122,7 +122,8 @@ struct AppendKvParams {
 // Whole pages: `count` copies from page from[i] of one pool to page to[i] of the same or another
 // one. A page is one run of page_bytes, or piece_count runs of that length, the first byte of run p
 // at base + piece_offsets[p] + page * page_stride: so a pool that keeps each layer apart is copied
-// in one launch. No page may be both source and target, nor target twice.
+// in one launch. No page may be both source and target, nor target twice. With `zeros` nothing is
+// read: the targets are filled with zero bytes.
 struct CopyPagesParams {
   void* base;           // of the pool written to
   int64_t page_stride;  // bytes
@@ -136,6 +137,7 @@ struct CopyPagesParams {
   int32_t from_page_count = 0;
   int32_t piece_count = 0;                 // 0: one piece, at offset 0
   const int64_t* piece_offsets = nullptr;  // [piece_count] multiples of 16; CUDA: device memory
+  bool zeros = false;                      // from and from_base are not looked at
 };
 
 // Attention over disjoint sets of keys, put together: the result of attention over all of them.

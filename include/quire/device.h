@@ -75,26 +75,29 @@ class Device {
   // Waits if copies still run, so that no memory goes away under them. The streams may be gone.
   virtual ~Device() = default;
 
-  // Queues the plan's copies on the stream, in order with what was queued before, and does not
-  // wait. A status that is not OK: nothing of the plan may be relied on; Retire it with that
+  // Queues the plan's scrubs, and behind them its copies, on the stream, in order with what was
+  // queued before, and does not wait. A scrub zeroes just the bytes that a copy of the page would
+  // move. A status that is not OK: nothing of the plan may be relied on; Retire it with that
   // status. Give a device plans in the order of their tickets, all on one stream.
   virtual absl::Status Copy(const Plan& plan, Stream stream) = 0;
 
-  // True when the plan's copies have completed; a status if they failed. kNotFound for a ticket
-  // that this device was never given, or that is more than 1024 plans old.
+  // True when the plan's scrubs and copies have completed; a status if they failed. kNotFound for a
+  // ticket that this device was never given, or that is more than 1024 plans old.
   virtual absl::StatusOr<bool> IsDone(Ticket ticket) = 0;
 
   // K and V of one layer in a tier of this device.
   virtual absl::StatusOr<KvView> view(Tier tier, GroupId group, int32_t layer) const = 0;
 };
 
-// Pages in host memory; Copy runs at once, so every ticket it took is done.
+// Pages in host memory; Copy runs at once, so every ticket it took is done. Memory that the device
+// allocates begins zeroed; adopted memory is as it was.
 // kInvalidArgument names the field; kResourceExhausted if the memory cannot be had.
 absl::StatusOr<std::unique_ptr<Device>> NewCpuDevice(const DeviceOptions& options);
 
 // Pages on GPU `ordinal`, and in pinned host memory where a group asks for it. Copy queues one
-// launch for each group and direction that the plan names (and 500 copies), and an event; IsDone
-// asks the event and never waits. The stream given to Copy must belong to that GPU. Several devices
+// launch for each group and direction that the plan names (and 500 copies; scrubs count as a
+// direction), and an event; IsDone asks the event and never waits. Memory is as the driver or the
+// engine gave it. The stream given to Copy must belong to that GPU. Several devices
 // may follow one cache (tensor parallelism): give each of them every plan, and retire a ticket
 // once, with the worst status.
 //   kUnimplemented       a build without CUDA

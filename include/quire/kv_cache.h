@@ -186,12 +186,13 @@ class KvCache {
   absl::Status CommitAll(std::span<Sequence* const> sequences, std::span<const TokenId> tokens,
                          std::span<const int32_t> counts);
 
-  // Hands over the copies planned since the last call, in order. Carry them out before the step's
-  // kernels. Sources and targets are held until Retire. Each call is a step for
+  // Hands over what was planned since the last call: copies in order and, with
+  // Options::scrub_released, every page that became free. Carry it out before the step's kernels.
+  // Sources and targets of copies are held until Retire. Each call is a step for
   // Retention::lifetime_steps.
   Plan TakePlan();
 
-  // The plan's copies are done (OK) or failed. Tickets retire in the order they were taken (CHECK);
+  // The plan is done (OK) or failed. Tickets retire in the order they were taken (CHECK);
   // kNoTicket is ignored. With several devices: once, with the worst status. After a failure no
   // copied page is ever visible again under its key: the target, whatever was computed on top of it
   // and copies of it leave the index; sequences that hold them answer kDataLoss until truncated to
@@ -200,7 +201,10 @@ class KvCache {
   // page an heir built on, and loses a cached page rather than trust a wrong one. Where groups have
   // different page sizes the whole index is given up (live sequences keep their pages): smaller
   // pages may have been indexed on top of the failed one before that was full; and every sequence
-  // that goes on from where the copying one stood is told kDataLoss.
+  // that goes on from where the copying one stood is told kDataLoss. Scrubs fail alike: pages that
+  // are free stand in the next plan again; those that were handed out since are treated as targets
+  // of a failed copy, also where no token was committed to them yet (then valid_length() is
+  // length(), and Truncate to it gives them back).
   void Retire(Ticket ticket, const absl::Status& status = absl::OkStatus());
 
   // The page table of a step for kernels that read host memory (or a device that mirrors it row by

@@ -130,6 +130,16 @@ struct Options {
   // all without a quota count as one.
   bool strict_tenants = false;
 
+  // On: a page that becomes free, in whichever way (released, reclaimed, cleared, given up after a
+  // failure), is zeroed before anybody else gets to write or read it, and at the latest by the next
+  // plan. So it stands in Plan::scrubs of the next TakePlan: have the device carry that plan out
+  // before the kernels of the step, also when it has no copies. Cached pages keep their contents
+  // until they are reclaimed, and what Truncate cuts from a page that stays with its sequence stays
+  // there. Pages that were never used are as the device or the engine made them (device.h).
+  // docs/linking.md has a section. Costs 8 bytes for each page of the pool, 12 for each in a plan,
+  // and the writing.
+  bool scrub_released = false;
+
   // Seed of the prefix index's hash. A hit is always confirmed by comparing tokens, so the seed
   // cannot change a result; a secret one stops an attacker from building chains of collisions
   // that slow the index down. Fixed by default: the same calls give the same page ids.

@@ -1,7 +1,8 @@
-// The plain data at the waist of the design, half two: the copies a device owes the manager.
+// The plain data at the waist of the design, half two: what a device owes the manager.
 //
 // The host decides, the device obeys: copy-on-write, the reuse of a partly matching page and
-// (later) moves between tiers are all PageCopy entries, so a device needs one verb.
+// (later) moves between tiers are all PageCopy entries, so a device needs one verb. Zeroing what
+// was given back (Options::scrub_released) travels in the same plan.
 
 #ifndef QUIRE_PLAN_H_
 #define QUIRE_PLAN_H_
@@ -24,14 +25,25 @@ struct PageCopy {
   int32_t token_count;
 };
 
-// Copies that must be complete before the next kernel of the step reads or writes those pages.
-// Within one plan no page is both source and target, or target twice, so its copies may run in any
-// order; plans run in the order of their tickets. Sources and targets of a plan are not handed out
-// again before it is retired. `copies` is owned by the KvCache and valid until then. An empty plan
-// has ticket kNoTicket. More than 65535 outstanding copies of one page are a CHECK: retire plans.
+// Fill all bytes of the page with zeros.
+struct PageScrub {
+  GroupId group;
+  Tier tier;
+  PageId page;
+};
+
+// What must be complete before the next kernel of the step reads or writes those pages: first all
+// scrubs, then all copies. Within one plan no page is both source and target, or target twice, or
+// scrubbed twice, and no source is scrubbed, so the scrubs may run in any order, and so may the
+// copies; but a target may be scrubbed. Plans run in the order of their tickets. Sources and
+// targets of a plan are not handed out again before it is retired; scrubbed pages may be handed out
+// as soon as the plan was taken, since whatever uses them is queued later. The spans are owned by
+// the KvCache and valid until Retire. An empty plan has ticket kNoTicket. More than 65535
+// outstanding copies of one page are a CHECK: retire plans.
 struct Plan {
   Ticket ticket = kNoTicket;
-  std::span<const PageCopy> copies;
+  std::span<const PageCopy> copies = {};
+  std::span<const PageScrub> scrubs = {};
 };
 
 }  // namespace quire

@@ -41,16 +41,16 @@ class Sequence {
   //   kInvalidArgument    it can never fit (pool, quota or max_sequence_tokens too small), says
   //   by how much;
   //                       or tokens < 0.
-  //   kDataLoss           a copy this sequence depends on failed; Truncate to valid_length() or
+  //   kDataLoss           a copy or scrub it depends on failed; Truncate to valid_length() or
   //   drop.
   // O(pages taken), no heap allocation. For many sequences use KvCache::ReserveAll.
   absl::Status Reserve(int32_t tokens);
 
   // Appends tokens whose K/V is written by a launch already queued. Pages that are now full become
   // shareable; pages that left a group's lookback are given back, so build the step's page tables
-  // before. Committing past capacity(), or before the plan that holds this sequence's copies was
-  // taken, is a CHECK. kDataLoss as in Reserve, and then nothing changed. O(tokens), no heap
-  // allocation.
+  // before. Committing past capacity(), or before the plan that holds this sequence's copies
+  // or the scrubs of its pages was taken, is a CHECK. kDataLoss as in Reserve, and then nothing
+  // changed. O(tokens), no heap allocation.
   absl::Status Commit(std::span<const TokenId> tokens);
 
   // Forgets everything from `length` on: rejected tokens, another branch, a failed copy. Gives back
@@ -77,7 +77,7 @@ class Sequence {
   // below them. A fork has its original's.
   int32_t hit_tokens() const;
 
-  // length(), or less after a failed copy: the tokens whose K/V can still be trusted.
+  // length(), or less after a failed plan: the tokens whose K/V can still be trusted.
   int32_t valid_length() const;
 
   // The page table of a group: at least ceil(capacity() / tokens_per_page) entries; kNoPage where

@@ -13,7 +13,7 @@
 //   lookback    How many tokens before position t a group must still hold to compute position t.
 //               Full attention: all. Sliding window of w keys, itself included: w - 1.
 //   tier        Where a page lives: device, host, disk, remote.
-//   plan        The page copies owed before the next kernel, in order: plain data with a ticket.
+//   plan        The page copies, and scrubs, owed before the next kernel: plain data with a ticket.
 //   device      The memory of a tier and the engine that carries a plan out.
 //   schedule    How one attention call is cut into tiles over the cores of a device.
 //
@@ -50,7 +50,7 @@ using TokenId = int32_t;
 // Names one plan. Tickets are handed out in increasing order and retired in the same order.
 enum class Ticket : uint64_t {};
 
-// The ticket of a plan without copies; it need not be retired.
+// The ticket of an empty plan; it need not be retired.
 inline constexpr Ticket kNoTicket{0};
 
 enum class Tier : uint8_t { kDevice, kHost, kDisk, kRemote };

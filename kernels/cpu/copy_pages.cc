@@ -1,4 +1,4 @@
-// Copies whole pages inside a pool, or from one pool to another.
+// Copies whole pages inside a pool, or from one pool to another, or fills them with zeros.
 
 #include <algorithm>
 #include <cstdint>
@@ -33,10 +33,14 @@ LaunchError CopyPages(const CopyPagesParams& params) {
       const int64_t offset = at % params.page_bytes;
       const int64_t bytes = std::min(params.page_bytes - offset, end - at);
       char* to = base + PageOffset(params.to[i], params.page_stride) + piece + offset;
+      at += bytes;
+      if (params.zeros) {
+        std::memset(to, 0, static_cast<size_t>(bytes));
+        continue;
+      }
       const char* from =
           from_base + PageOffset(params.from[i], params.page_stride) + piece + offset;
       if (from != to) std::memcpy(to, from, static_cast<size_t>(bytes));
-      at += bytes;
     }
   };
   ParallelFor(params.threads, tasks, copy);

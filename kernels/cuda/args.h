@@ -87,7 +87,7 @@ struct AppendKvArgs {
 // Copies that fit into one launch's parameters: 4,096 bytes, which every driver takes.
 inline constexpr int32_t kCopiesPerLaunch = 500;
 struct CopyPagesArgs {
-  const char* from_base;
+  const char* from_base;  // null: fill with zeros
   char* to_base;
   int64_t page_stride;
   int64_t page_bytes;

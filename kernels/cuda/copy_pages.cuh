@@ -1,5 +1,5 @@
-// Copies whole pages. A block takes a chunk of one piece at a time; each thread keeps several loads
-// in flight, because a copy is as fast as the bytes under way.
+// Copies whole pages, or fills them with zeros. A block takes a chunk of one piece at a time; each
+// thread keeps several loads in flight, because a copy is as fast as the bytes under way.
 
 #ifndef QUIRE_KERNELS_CUDA_COPY_PAGES_CUH_
 #define QUIRE_KERNELS_CUDA_COPY_PAGES_CUH_
@@ -37,6 +37,15 @@ QUIRE_DEVICE void CopyChunk(const char* from, char* to, int64_t begin, int64_t e
   if (tail < end) to[tail] = from[tail];
 }
 
+QUIRE_DEVICE void ZeroChunk(char* to, int64_t begin, int64_t end) {
+  const int64_t vectors = end / int64_t{sizeof(ptx::Vector16)};
+  auto* target = reinterpret_cast<ptx::Vector16*>(to);
+  const int64_t first = begin / int64_t{sizeof(ptx::Vector16)} + ptx::ThreadIndex();
+  for (int64_t at = first; at < vectors; at += kBlockThreads) target[at] = {};
+  const int64_t tail = vectors * int64_t{sizeof(ptx::Vector16)} + ptx::ThreadIndex();
+  if (tail < end) to[tail] = 0;
+}
+
 QUIRE_KERNEL(kBlockThreads, 8) CopyPagesKernel(QUIRE_PARAMETER(CopyPagesArgs) args) {
   for (int32_t unit = ptx::BlockIndex(); unit < args.units; unit += ptx::BlockCount()) {
     const int32_t run = args.chunks.Divide(unit);
@@ -44,12 +53,16 @@ QUIRE_KERNEL(kBlockThreads, 8) CopyPagesKernel(QUIRE_PARAMETER(CopyPagesArgs) ar
     const int32_t copy = args.pieces.Divide(run);
     const int32_t piece = run - copy * args.pieces.divisor();
     const int64_t offset = args.piece_offsets == nullptr ? 0 : args.piece_offsets[piece];
-    const char* from = args.from_base + PageOffset(args.from[copy], args.page_stride) + offset;
     char* to = args.to_base + PageOffset(args.to[copy], args.page_stride) + offset;
-    if (from == to) continue;
     const int64_t begin = int64_t{chunk} * kCopyChunkBytes;
     const int64_t left = args.page_bytes - begin;
-    CopyChunk(from, to, begin, begin + (left < kCopyChunkBytes ? left : kCopyChunkBytes));
+    const int64_t end = begin + (left < kCopyChunkBytes ? left : kCopyChunkBytes);
+    if (args.from_base == nullptr) {
+      ZeroChunk(to, begin, end);
+      continue;
+    }
+    const char* from = args.from_base + PageOffset(args.from[copy], args.page_stride) + offset;
+    if (from != to) CopyChunk(from, to, begin, end);
   }
 }
 

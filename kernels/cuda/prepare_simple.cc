@@ -72,13 +72,14 @@ LaunchError PrepareCopyPages(const CopyPagesParams& params, int32_t first, CopyP
   args->to_base = static_cast<char*>(params.base);
   args->from_base =
       params.from_base == nullptr ? args->to_base : static_cast<const char*>(params.from_base);
+  if (params.zeros) args->from_base = nullptr;
   args->page_stride = params.page_stride;
   args->page_bytes = params.page_bytes;
   args->piece_offsets = params.piece_count == 0 ? nullptr : params.piece_offsets;
   args->pieces = FastDivider(static_cast<int32_t>(pieces));
   args->chunks = FastDivider(static_cast<int32_t>(chunks));
   args->units = static_cast<int32_t>(args->count * units);
-  std::copy_n(params.from + first, args->count, args->from);
+  if (!params.zeros) std::copy_n(params.from + first, args->count, args->from);
   std::copy_n(params.to + first, args->count, args->to);
   *blocks = BlocksFor(args->units, 1);
   return LaunchError::kOk;

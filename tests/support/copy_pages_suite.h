@@ -148,6 +148,30 @@ TYPED_TEST_P(CopyPagesTest, PiecesFromAnotherPool) {
   ExpectCopied<TypeParam>(pool);
 }
 
+TYPED_TEST_P(CopyPagesTest, Zeros) {
+  for (const int64_t bytes : {0, 1, 16, 100, 4000, 70007}) {
+    CopyPool pool(6, 80000, bytes);
+    pool.Copies({}, {1, 5, 2});
+    pool.params.count = 3;
+    pool.params.from = nullptr;
+    pool.params.from_base = pool.memory.data() + 8;  // neither is looked at
+    pool.params.from_page_count = -1;
+    pool.params.zeros = true;
+    pool.Pieces(2, 6 * 80000);
+    TestVector<char> want = pool.memory;
+    for (const PageId page : pool.to) {
+      for (const int64_t offset : pool.offsets) {
+        std::fill_n(want.begin() + offset + PageOffset(page, 80000), bytes, 0);
+      }
+    }
+    ASSERT_EQ(TypeParam::CopyPages(pool.params), LaunchError::kOk);
+    EXPECT_EQ(pool.memory, want);
+    pool.params.piece_count = 0;
+    ASSERT_EQ(TypeParam::CopyPages(pool.params), LaunchError::kOk);
+    EXPECT_EQ(pool.memory, want);
+  }
+}
+
 TYPED_TEST_P(CopyPagesTest, APageOntoItselfStays) {
   CopyPool pool(4, 256, 256);
   pool.Copies({2}, {2});
@@ -213,6 +237,14 @@ TYPED_TEST_P(CopyPagesTest, BadArgumentsWriteNothing) {
   });
   bad([](CopyPool& p) { p.params.piece_count = -1; });
   bad([](CopyPool& p) { p.params.piece_count = 1; });
+  bad([](CopyPool& p) {
+    p.params.zeros = true;
+    p.to.back() = PageId{6};
+  });
+  bad([](CopyPool& p) {
+    p.params.zeros = true;
+    p.params.to = nullptr;
+  });
   misaligned([](CopyPool& p) { p.params.page_stride = 264; });
   misaligned([](CopyPool& p) { p.params.base = p.memory.data() + 8; });
   misaligned([](CopyPool& p) { p.params.from_base = p.memory.data() + 8; });
@@ -220,7 +252,7 @@ TYPED_TEST_P(CopyPagesTest, BadArgumentsWriteNothing) {
 
 REGISTER_TYPED_TEST_SUITE_P(CopyPagesTest, CopiesWholePagesAndNothingElse, LargePages,
                             MoreCopiesThanOneLaunchHolds, Pieces, FromAnotherPool,
-                            PiecesFromAnotherPool, APageOntoItselfStays, NoCopies,
+                            PiecesFromAnotherPool, Zeros, APageOntoItselfStays, NoCopies,
                             PoolBeyond4GiBytes, BadArgumentsWriteNothing);
 
 }  // namespace quire::testing

@@ -15,9 +15,14 @@ void RunCopies(const CopyPagesParams& params, const std::vector<PageId>& from,
                const std::vector<PageId>& to) {
   const auto* source = static_cast<const char*>(params.from_base ? params.from_base : params.base);
   auto* target = static_cast<char*>(params.base);
-  for (size_t i = 0; i < from.size(); ++i) {
+  for (size_t i = 0; i < to.size(); ++i) {
     for (int32_t p = 0; p < std::max(params.piece_count, 1); ++p) {
       const int64_t piece = params.piece_count == 0 ? 0 : params.piece_offsets[p];
+      if (params.zeros) {
+        std::memset(target + piece + PageOffset(to[i], params.page_stride), 0,
+                    static_cast<size_t>(params.page_bytes));
+        continue;
+      }
       std::memcpy(target + piece + PageOffset(to[i], params.page_stride),
                   source + piece + PageOffset(from[i], params.page_stride),
                   static_cast<size_t>(params.page_bytes));
@@ -170,7 +175,7 @@ GpuError FakeGpu::CopyPages(int gpu, const CopyPagesParams& params, void* stream
     EXPECT_TRUE(IsDeviceMemory(gpu, params.piece_offsets,
                                int64_t{params.piece_count} * int64_t{sizeof(int64_t)}));
   }
-  const std::vector<PageId> from(params.from, params.from + params.count);
+  const std::vector<PageId> from(params.from, params.from + (params.zeros ? 0 : params.count));
   const std::vector<PageId> to(params.to, params.to + params.count);
   const int32_t from_pages = params.from_base ? params.from_page_count : params.page_count;
   for (const PageId page : from) EXPECT_TRUE(InPool(page, from_pages));

@@ -210,6 +210,8 @@ absl::StatusOr<Sequence> CacheCore::Fork(const Sequence& sequence) {
   const int32_t from = sequence.slot_;
   State& source = StateOf(sequence);
   if (free_slots_.empty()) return absl::Status(absl::StatusCode::kResourceExhausted, "");
+  // First of all, because it may allocate; nobody reads what a free slot has.
+  if (source.retains) retention_[free_slots_.back()] = retention_[from];
   Sequence fork = NewSequence();
   State& state = StateOf(fork);
   const uint32_t generation = state.generation;
@@ -232,7 +234,6 @@ absl::StatusOr<Sequence> CacheCore::Fork(const Sequence& sequence) {
   }
   // Both now share the page that would be written next: the original has to ask again, too.
   if (tail_shared) source.capacity = source.length;
-  if (state.retains) retention_[fork.slot_] = retention_[from];
   return fork;
 }
 

@@ -145,10 +145,13 @@ class CacheCore {
     int64_t copies = 0;
   };
 
+  // Of a copy: fails with the plan, or with the page it copies from; kFailing: not yet seen to.
+  enum class CopyState : uint8_t { kGood, kFailing, kFailed };
+
   struct CopyRecord {
     PageCopy copy;
-    int32_t page_start;   // token position of the page's first slot
-    bool failed = false;  // it, or the page it copies from
+    int32_t page_start;  // token position of the page's first slot
+    CopyState state = CopyState::kGood;
     // Pinned. What stands below it may be built on the target: where the target hung when
     // ClearCached emptied the index, or, with several page sizes, where the sequence stood that the
     // copy was planned for.
@@ -247,8 +250,9 @@ class CacheCore {
 
   // cache_core_retention.cc
   static absl::Status CheckRetention(std::span<const Retention> retention);
-  absl::Status PrepareRetention(int32_t account);
-  void KeepRetention(State& state, int32_t slot, std::span<const Retention> retention);
+  absl::Status PrepareRetention(int32_t account, int32_t slot,
+                                std::span<const Retention> retention);
+  void KeepRetention(int32_t slot, std::span<const Retention> retention);
   void AddRetention(const State& state, int32_t slot, int32_t group, int32_t logical,
                     Release* release) const;
   void NoteRelease(const State& state, int32_t slot, int32_t group, int32_t logical,
@@ -266,13 +270,14 @@ class CacheCore {
   void TruncateChain(State& state, int32_t slot, int32_t length);
 
   // cache_core_plan.cc
+  bool SetPlanAside();
   void Hold(int32_t group, PageId page);
   void Unhold(int32_t group, PageId page);
   void CancelCopyTo(int32_t group, PageId page);
   void FailCopies(PlanRecord* plan);
   void FailTarget(const CopyRecord& record);
   bool IsBelow(NodeId node, NodeId ancestor) const;
-  void UnindexSubtree(NodeId node);
+  void UnindexSubtree(NodeId root);
   void UnindexEverything();
   void DetachAllPages(NodeId node);
 
@@ -295,13 +300,12 @@ class CacheCore {
 
   std::vector<CopyRecord> pending_;                       // planned, not yet taken
   std::vector<std::unique_ptr<PlanRecord>> outstanding_;  // taken, not yet retired; by ticket
-  std::vector<std::unique_ptr<PlanRecord>> spare_plans_;
+  std::vector<std::unique_ptr<PlanRecord>> spare_plans_;  // one at least while copies are pending
   uint64_t last_ticket_ = 0;
   uint64_t last_batch_ = 0;
   std::vector<int32_t> takers_;                           // scratch of ReserveAll: who needs pages
   std::vector<std::pair<int32_t, PageId>> shared_tails_;  // scratch of ReserveAll
   std::vector<Need> needs_;                               // [group][account] of ReserveAll
-  std::vector<NodeId> subtree_;                           // scratch of UnindexSubtree
 
   std::vector<SequenceRetention> retention_;  // [slot]; empty until somebody asks for it
   int64_t step_ = 0;                          // calls of TakePlan

@@ -30,11 +30,13 @@ absl::Status CacheCore::CheckRetention(std::span<const Retention> retention) {
   return absl::OkStatus();
 }
 
-// Makes the account's policies honour retention, from its first request that asks for it: all
-// others pay nothing.
-absl::Status CacheCore::PrepareRetention(int32_t account) {
+// Keeps the ranges of the sequence that `slot`, still free, will have. Makes the account's policies
+// honour retention, from its first request that asks for it: all others pay nothing.
+absl::Status CacheCore::PrepareRetention(int32_t account, int32_t slot,
+                                         std::span<const Retention> retention) {
   static_assert(RetainingReclaimer::kDefault == kDefaultPriority);
   if (retention_.empty()) retention_.resize(states_.size());
+  KeepRetention(slot, retention);
   if (groups_[0].accounts[account].retains) return absl::OkStatus();
   std::array<std::unique_ptr<RetainingReclaimer>, kMaxGroups> made;
   for (int32_t g = 0; g < group_count(); ++g) {
@@ -54,13 +56,12 @@ absl::Status CacheCore::PrepareRetention(int32_t account) {
   return absl::OkStatus();
 }
 
-void CacheCore::KeepRetention(State& state, int32_t slot, std::span<const Retention> retention) {
+void CacheCore::KeepRetention(int32_t slot, std::span<const Retention> retention) {
   SequenceRetention& kept = retention_[static_cast<size_t>(slot)];
   kept.ranges.assign(retention.begin(), retention.end());
   std::stable_sort(kept.ranges.begin(), kept.ranges.end(),
                    [](const Retention& a, const Retention& b) { return a.begin < b.begin; });
   kept.longest = 0;
-  state.retains = true;
 }
 
 // The highest priority of what the sequence has, or had before a Truncate, from the page on; and

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/cache_core.h"
+#include "lib/out_of_memory.h"
 
 namespace quire {
 
@@ -17,29 +18,39 @@ MatchRules CacheCore::Rules() const {
 
 absl::StatusOr<Sequence> CacheCore::Start(std::span<const TokenId> prompt, const Namespace& ns,
                                           const StartOptions& options) {
-  if (prompt.empty()) {
-    return absl::InvalidArgumentError("the prompt is empty; a sequence begins with one token");
-  }
-  if (absl::Status status = CheckRetention(options.retention); !status.ok()) return status;
-  if (absl::Status status = CheckFits(static_cast<int64_t>(prompt.size()), 1, ns); !status.ok()) {
-    return status;
-  }
-  if (free_slots_.empty()) return absl::Status(absl::StatusCode::kResourceExhausted, "");
+  const absl::Status checked = OrBare(absl::StatusCode::kInvalidArgument, [&]() -> absl::Status {
+    if (prompt.empty()) {
+      return absl::InvalidArgumentError("the prompt is empty; a sequence begins with one token");
+    }
+    if (absl::Status status = CheckRetention(options.retention); !status.ok()) return status;
+    return CheckFits(static_cast<int64_t>(prompt.size()), 1, ns);
+  });
+  if (!checked.ok()) return checked;
+  if (free_slots_.empty()) return Bare(absl::StatusCode::kResourceExhausted);
   const int32_t payer = PayerOf(ns);
-  if (!options.retention.empty()) {
-    if (absl::Status status = PrepareRetention(payer); !status.ok()) return status;
-  }
 
+  // All that allocates, before anything that a caller can see changes.
   NodeId root = kDefaultRoot;
   if (options_.prefix_caching && !ns.empty()) {
     const std::string name = ns.Encode();
     root = options.write_cache ? index_.InternRoot(name) : index_.FindRoot(name);
   }
+  if (!options.retention.empty()) {
+    const absl::Status status = OrBare(absl::StatusCode::kResourceExhausted, [&] {
+      return PrepareRetention(payer, free_slots_.back(), options.retention);
+    });
+    if (!status.ok()) {
+      // A root that was made for this request has no other use.
+      if (root != kNoNode) index_.Pin(root);
+      if (root != kNoNode) index_.Unpin(root);
+      return status;
+    }
+  }
   Sequence sequence = NewSequence();
   State& state = StateOf(sequence);
   const bool known = root != kNoNode;
   state.account = static_cast<uint8_t>(payer);
-  if (!options.retention.empty()) KeepRetention(state, sequence.slot_, options.retention);
+  state.retains = !options.retention.empty();
   state.tip = known ? root : kDefaultRoot;
   state.write_cache = options_.prefix_caching && options.write_cache && known;
   state.chain_whole = state.write_cache;

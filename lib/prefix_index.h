@@ -26,9 +26,9 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "lib/hash.h"
 #include "lib/huge_memory.h"
@@ -58,7 +58,8 @@ class PrefixIndex {
   // --- Namespaces ---
   // The root of a namespace; kNoNode if nothing was ever indexed there.
   NodeId FindRoot(const std::string& name) const;
-  // The same, made if needed; kNoNode if nodes have run out.
+  // The same, made if needed; kNoNode if nodes have run out. Where the heap has run out nothing has
+  // changed.
   NodeId InternRoot(const std::string& name);
 
   // --- Finding ---
@@ -104,7 +105,7 @@ class PrefixIndex {
     return &tokens_[static_cast<size_t>(node) * static_cast<size_t>(unit_)];
   }
   int32_t node_count() const { return node_count_; }  // roots of named namespaces included
-  int32_t root_count() const { return static_cast<int32_t>(root_names_.size()); }
+  int32_t root_count() const { return static_cast<int32_t>(roots_.size()); }
   int64_t bytes() const;
 
   // A batch of pages about to be attached or detached: fetch their keys, then (the keys being
@@ -164,6 +165,9 @@ class PrefixIndex {
     return keys_[group][static_cast<size_t>(page)];
   }
 
+  uint64_t RootKey(const std::string& name) const {
+    return HashBytes(name.data(), name.size(), seed_);
+  }
   bool IsChild(NodeId node, NodeId parent, const TokenId* tokens) const;
   NodeId NewNode(NodeId parent, uint64_t key, int32_t depth);
   void Drop(NodeId node);  // one use less; ends nodes upwards while they have none
@@ -189,8 +193,13 @@ class PrefixIndex {
   HugeArray<uint64_t> slots_;
   std::vector<HugeArray<PageKey>> keys_;  // [group][page]
   std::vector<IndexGroup> groups_;
-  absl::flat_hash_map<std::string, NodeId> roots_;       // never iterated
-  absl::flat_hash_map<NodeId, std::string> root_names_;  // never iterated
+  // By the root's key; never iterated as a whole. Not Abseil's table, which is broken by an
+  // allocation that fails.
+  struct Root {
+    std::string name;
+    NodeId node;
+  };
+  std::unordered_multimap<uint64_t, Root> roots_;
 };
 
 }  // namespace quire

@@ -250,8 +250,9 @@ class CacheCore {
 
   // cache_core_retention.cc
   static absl::Status CheckRetention(std::span<const Retention> retention);
-  absl::Status PrepareRetention(int32_t account, int32_t slot,
-                                std::span<const Retention> retention);
+  absl::Status PrepareRetention(int32_t account, int32_t slot, std::span<const Retention> retention,
+                                std::vector<std::unique_ptr<Reclaimer>>* made);
+  void HonourRetention(int32_t account, std::vector<std::unique_ptr<Reclaimer>> made);
   void KeepRetention(int32_t slot, std::span<const Retention> retention);
   void AddRetention(const State& state, int32_t slot, int32_t group, int32_t logical,
                     Release* release) const;

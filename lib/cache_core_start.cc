@@ -1,7 +1,10 @@
 // Start: the longest usable prefix, found and pinned in one step; and what can never fit.
 
 #include <algorithm>
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "lib/cache_core.h"
@@ -30,22 +33,20 @@ absl::StatusOr<Sequence> CacheCore::Start(std::span<const TokenId> prompt, const
   const int32_t payer = PayerOf(ns);
 
   // All that allocates, before anything that a caller can see changes.
+  std::vector<std::unique_ptr<Reclaimer>> retaining;
+  if (!options.retention.empty()) {
+    if (absl::Status status =
+            PrepareRetention(payer, free_slots_.back(), options.retention, &retaining);
+        !status.ok()) {
+      return status;
+    }
+  }
   NodeId root = kDefaultRoot;
   if (options_.prefix_caching && !ns.empty()) {
     const std::string name = ns.Encode();
     root = options.write_cache ? index_.InternRoot(name) : index_.FindRoot(name);
   }
-  if (!options.retention.empty()) {
-    const absl::Status status = OrBare(absl::StatusCode::kResourceExhausted, [&] {
-      return PrepareRetention(payer, free_slots_.back(), options.retention);
-    });
-    if (!status.ok()) {
-      // A root that was made for this request has no other use.
-      if (root != kNoNode) index_.Pin(root);
-      if (root != kNoNode) index_.Unpin(root);
-      return status;
-    }
-  }
+  if (!retaining.empty()) HonourRetention(payer, std::move(retaining));
   Sequence sequence = NewSequence();
   State& state = StateOf(sequence);
   const bool known = root != kNoNode;

@@ -9,6 +9,7 @@
 #include "tests/support/fault_loop.h"
 
 #include <array>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -19,6 +20,7 @@
 
 #include "gtest/gtest-spi.h"
 #include "gtest/gtest.h"
+#include "kernels/cpu/parallel.h"
 #include "lib/huge_memory.h"
 #include "tests/support/fault_cache.h"
 #include "tests/support/fault_pages.h"
@@ -234,6 +236,132 @@ TEST(FaultLoopTest, EveryTicketFails) {
   std::printf("%ld runs with failed tickets, told %ld times, %ld stamps compared\n", runs, told,
               checked);
   EXPECT_GT(told, runs / 2);
+}
+
+// Limits: pages, sequences and nodes run out at every point of a script.
+
+struct Limited {
+  std::unique_ptr<KvCache> cache;
+  std::vector<Sequence> sequences;
+  int64_t refused = 0;
+
+  std::vector<const Sequence*> All() const {
+    std::vector<const Sequence*> all;
+    for (const Sequence& sequence : sequences) all.push_back(&sequence);
+    return all;
+  }
+
+  // What is refused has changed nothing; without the other sequences it goes well, or never will.
+  template <typename Call>
+  bool Try(Call call) {
+    const std::string before = Snapshot(*cache, All());
+    absl::StatusCode code = call();
+    if (code == absl::StatusCode::kOk) return true;
+    ++refused;
+    EXPECT_EQ(Snapshot(*cache, All()), before);
+    if (code == absl::StatusCode::kInvalidArgument) return false;
+    EXPECT_EQ(code, absl::StatusCode::kResourceExhausted);
+    if (sequences.size() > 1) sequences.erase(sequences.begin(), sequences.end() - 1);
+    code = call();
+    if (code == absl::StatusCode::kOk) return true;
+    sequences.clear();
+    return false;
+  }
+
+  void Request(const Tokens& prompt) {
+    const auto start = [&] {
+      absl::StatusOr<Sequence> sequence = cache->Start(prompt);
+      if (sequence.ok()) sequences.push_back(*std::move(sequence));
+      return sequence.status().code();
+    };
+    if (!Try(start)) return;
+    const auto size = static_cast<int32_t>(prompt.size());
+    const auto reserve = [&] {
+      return sequences.back().Reserve(size - sequences.back().length()).code();
+    };
+    if (!Try(reserve)) return;
+    RunPlan(*cache);
+    const Tokens rest(prompt.begin() + sequences.back().length(), prompt.end());
+    EXPECT_OK(sequences.back().Commit(rest));
+    const auto fork = [&] {
+      absl::StatusOr<Sequence> made = sequences.back().Fork();
+      if (made.ok()) sequences.push_back(*std::move(made));
+      return made.status().code();
+    };
+    if (!Try(fork)) return;
+    if (!Try([&] { return sequences.back().Reserve(1).code(); })) return;
+    RunPlan(*cache);
+    EXPECT_OK(sequences.back().Commit(Iota(3, 1)));
+  }
+};
+
+// The script under these options; returns what was refused.
+int64_t RunLimited(const Options& options, Stats* stats) {
+  Limited limited = {.cache = NewCache(options), .sequences = {}};
+  limited.sequences.reserve(64);
+  for (int32_t i = 0; i < 3; ++i) {
+    limited.Request(Iota(0, 10) + Iota(100 * (i + 1), 9));
+    EXPECT_OK(limited.cache->Validate());
+  }
+  *stats = limited.cache->stats();
+  limited.sequences.clear();
+  EXPECT_OK(limited.cache->Validate());
+  const GroupStats group = StatsOf(*limited.cache);
+  EXPECT_EQ(group.pages_live, 0);
+  EXPECT_EQ(group.pages_free + group.pages_cached, options.groups[0].page_count);
+  return limited.refused;
+}
+
+TEST(FaultLoopTest, PagesAndSequencesRunOutEverywhere) {
+  Stats stats;
+  int32_t refusing = 0;
+  for (int32_t pages = 1; pages <= 32; ++pages) {
+    SCOPED_TRACE(pages);
+    Options options = SmallOptions();
+    options.groups[0].page_count = pages;
+    refusing += RunLimited(options, &stats) > 0 ? 1 : 0;
+  }
+  EXPECT_GT(refusing, 8);
+  EXPECT_LT(refusing, 32);
+  refusing = 0;
+  for (int32_t sequences = 1; sequences <= 8; ++sequences) {
+    SCOPED_TRACE(sequences);
+    Options options = SmallOptions();
+    options.max_sequences = sequences;
+    options.groups[0].page_count = 64;
+    refusing += RunLimited(options, &stats) > 0 ? 1 : 0;
+  }
+  EXPECT_EQ(refusing, 5);  // three requests, each with a fork
+}
+
+TEST(FaultLoopTest, NodesRunOutEverywhereAndNothingFails) {
+  Options options = SmallOptions();
+  options.groups[0].page_count = 64;
+  Stats enough;
+  RunLimited(options, &enough);
+  for (int32_t nodes = 1; nodes <= enough.index_nodes; ++nodes) {
+    SCOPED_TRACE(nodes);
+    options.max_index_nodes = nodes;
+    Stats stats;
+    EXPECT_EQ(RunLimited(options, &stats), 0);
+    EXPECT_EQ(stats.index_nodes, nodes);
+    EXPECT_EQ(stats.commits_not_indexed > 0, nodes < enough.index_nodes);
+  }
+}
+
+// Threads that the kernels start themselves, in a build without OpenMP: what cannot be started is
+// done by the caller.
+TEST(FaultLoopTest, TasksRunWithoutMemoryForThreads) {
+  for (const bool stays : {false, true}) {
+    for (int64_t n = 1; n <= 6; ++n) {
+      std::array<std::atomic<int32_t>, 9> runs{};
+      auto task = [&](int32_t i) { ++runs[static_cast<size_t>(i)]; };
+      ArmFaults(n, stays);
+      cpu::ParallelFor(nullptr, 9, task);
+      DisarmFaults();
+      for (const auto& count : runs) EXPECT_EQ(count.load(), 1);
+    }
+  }
 }
 
 }  // namespace

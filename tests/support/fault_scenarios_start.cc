@@ -1,6 +1,9 @@
 // Creating a cache, starting and forking sequences, and what only looks.
 
+#include <array>
 #include <functional>
+#include <memory>
+#include <new>
 #include <string>
 #include <utility>
 #include <vector>
@@ -126,6 +129,23 @@ void InNewNamespace(CacheWorld& w) {
   w.ns.SetTenant("a").SetModel(kLong);
 }
 
+Options ManySequences() {
+  Options options = SmallOptions();
+  options.max_sequences = 16;
+  options.groups[0].page_count = 40;
+  return options;
+}
+
+// As many as make the table of namespaces grow with the next one.
+void ManyNamespaces(CacheWorld& w) {
+  for (char c = 'b'; c < 'b' + 12; ++c) {
+    w.ns = Namespace();
+    w.ns.SetTenant(kLong + c);
+    w.sequences.push_back(Compute(*w.cache, Iota(0, 1), w.ns));
+  }
+  InNewNamespace(w);
+}
+
 void Retained(CacheWorld& w) {
   InNewNamespace(w);
   w.retention = {{.begin = 10, .end = 20, .priority = 10},
@@ -190,6 +210,7 @@ std::vector<FaultScenario> StartScenarios() {
       Start("a known namespace", small, InNamespace, true),
       Start("a new namespace", small, InNewNamespace, true),
       Start("a new namespace, not written", small, InNewNamespace, true, {.write_cache = false}),
+      Start("one namespace more than the table holds", ManySequences(), ManyNamespaces, true),
       Start("first retention", small, Retained, true),
       Start("first retention, quotas", TenantOptions(), Retained, true),
       Start(

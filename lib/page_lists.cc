@@ -76,15 +76,14 @@ void PageLists::Remove(PageId page) {
 
 void PageLists::ChildCame(NodeId parent) {
   uint16_t& count = children_[static_cast<size_t>(parent)];
-  if (count < kMany) {
-    ++count;
-  } else {
-    const size_t place = ManyPlace(parent);
-    if (!HasMany(place, parent)) {
-      many_children_.emplace(many_children_.begin() + static_cast<ptrdiff_t>(place), parent, 0);
-    }
-    ++many_children_[place].second;
-  }
+  if (count == kMany) return AddToMany(parent);
+  ++count;
+}
+
+int32_t PageLists::CountOneLess(NodeId parent) {
+  uint16_t& count = children_[static_cast<size_t>(parent)];
+  if (count == kMany && TakeFromMany(parent)) return kMany;
+  return --count;
 }
 
 // Where the node stands in many_children_, or would stand.
@@ -95,18 +94,22 @@ size_t PageLists::ManyPlace(NodeId parent) const {
   return static_cast<size_t>(it - many_children_.begin());
 }
 
-int32_t PageLists::CountOneLess(NodeId parent) {
-  uint16_t& count = children_[static_cast<size_t>(parent)];
-  if (count == kMany) {
-    const size_t place = ManyPlace(parent);
-    if (HasMany(place, parent)) {
-      if (--many_children_[place].second == 0) {
-        many_children_.erase(many_children_.begin() + static_cast<ptrdiff_t>(place));
-      }
-      return kMany;
-    }
+// Out of line: hardly any node has so many children, and the common path stays short.
+[[gnu::noinline, gnu::cold]] void PageLists::AddToMany(NodeId parent) {
+  const size_t place = ManyPlace(parent);
+  if (!HasMany(place, parent)) {
+    many_children_.emplace(many_children_.begin() + static_cast<ptrdiff_t>(place), parent, 0);
   }
-  return --count;
+  ++many_children_[place].second;
+}
+
+[[gnu::noinline, gnu::cold]] bool PageLists::TakeFromMany(NodeId parent) {
+  const size_t place = ManyPlace(parent);
+  if (!HasMany(place, parent)) return false;
+  if (--many_children_[place].second == 0) {
+    many_children_.erase(many_children_.begin() + static_cast<ptrdiff_t>(place));
+  }
+  return true;
 }
 
 // The last cached child is gone: pages of `parent` that waited for that may leave now.

@@ -95,6 +95,8 @@ class PageLists {
   int32_t CountOneLess(NodeId parent);
   void LastChildLeft(NodeId parent);
   size_t ManyPlace(NodeId parent) const;
+  void AddToMany(NodeId parent);
+  bool TakeFromMany(NodeId parent);
   bool HasMany(size_t place, NodeId parent) const {
     return place < many_children_.size() && many_children_[place].first == parent;
   }

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/check.h"
 #include "lib/huge_memory.h"
+#include "lib/out_of_memory.h"
 
 namespace quire {
 
@@ -23,13 +24,17 @@ void BlockAllocator::Unmap::operator()(void* memory) const { UnmapMemory(memory,
 
 absl::StatusOr<BlockAllocator> BlockAllocator::Create(int32_t page_count) {
   if (page_count < 1 || page_count > kMaxPages) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("page_count is ", page_count, "; it must be 1 to ", kMaxPages));
+    return OrBare(absl::StatusCode::kInvalidArgument, [&] {
+      return absl::InvalidArgumentError(
+          absl::StrCat("page_count is ", page_count, "; it must be 1 to ", kMaxPages));
+    });
   }
   BlockAllocator allocator(page_count);
   if (allocator.refs_ == nullptr || allocator.free_pages_ == nullptr) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("no memory for the counts of ", page_count, " pages; lower page_count"));
+    return OrBare(absl::StatusCode::kResourceExhausted, [&] {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("no memory for the counts of ", page_count, " pages; lower page_count"));
+    });
   }
   for (int32_t i = 0; i < page_count; ++i) {
     allocator.refs_[i] = kFree;

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/check.h"
+#include "lib/out_of_memory.h"
 #include "lib/new_reclaimer.h"
 
 namespace quire {
@@ -245,7 +246,9 @@ Sequence CacheCore::NewSequence(int32_t account) {
 absl::StatusOr<Sequence> CacheCore::Fork(const Sequence& sequence) {
   const int32_t from = sequence.slot_;
   State& source = StateOf(sequence);
-  if (!HasSeat(source.account)) return absl::Status(absl::StatusCode::kResourceExhausted, "");
+  if (!HasSeat(source.account)) return Bare(absl::StatusCode::kResourceExhausted);
+  // First of all, because it may allocate; nobody reads what a free slot has.
+  if (source.retains) retention_[free_slots_.back()] = retention_[from];
   Sequence fork = NewSequence(source.account);
   State& state = StateOf(fork);
   const uint32_t generation = state.generation;
@@ -270,7 +273,6 @@ absl::StatusOr<Sequence> CacheCore::Fork(const Sequence& sequence) {
   }
   // Both now share the page that would be written next: the original has to ask again, too.
   if (tail_shared) source.capacity = source.length;
-  if (state.retains) retention_[fork.slot_] = retention_[from];
   return fork;
 }
 

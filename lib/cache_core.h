@@ -36,6 +36,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -168,10 +169,13 @@ class CacheCore {
     int32_t max = 0;
   };
 
+  // Of a copy: fails with the plan, or with the page it copies from; kFailing: not yet seen to.
+  enum class CopyState : uint8_t { kGood, kFailing, kFailed };
+
   struct CopyRecord {
     PageCopy copy;
-    int32_t page_start;   // token position of the page's first slot
-    bool failed = false;  // it, or the page it copies from; of a page not scrubbed, from kNoPage
+    int32_t page_start;  // token position of the page's first slot
+    CopyState state = CopyState::kGood;
     // Pinned. What stands below it may be built on the target: where the target hung when
     // ClearCached emptied the index, or, with several page sizes, where the sequence stood that the
     // copy was planned for.
@@ -292,8 +296,10 @@ class CacheCore {
 
   // cache_core_retention.cc
   static absl::Status CheckRetention(std::span<const Retention> retention);
-  absl::Status PrepareRetention(int32_t account);
-  void KeepRetention(State& state, int32_t slot, std::span<const Retention> retention);
+  absl::Status PrepareRetention(int32_t account, int32_t slot, std::span<const Retention> retention,
+                                std::vector<std::unique_ptr<Reclaimer>>* made);
+  void HonourRetention(int32_t account, std::vector<std::unique_ptr<Reclaimer>> made);
+  void KeepRetention(int32_t slot, std::span<const Retention> retention);
   void AddRetention(const State& state, int32_t slot, int32_t group, int32_t logical,
                     Release* release) const;
   void NoteRelease(const State& state, int32_t slot, int32_t group, int32_t logical,
@@ -311,13 +317,14 @@ class CacheCore {
   void TruncateChain(State& state, int32_t slot, int32_t length);
 
   // cache_core_plan.cc
+  bool SetPlanAside();
   void Hold(int32_t group, PageId page);
   void Unhold(int32_t group, PageId page);
   void CancelCopyTo(int32_t group, PageId page);
   void FailPlan(PlanRecord* plan);
   void FailTarget(const CopyRecord& record);
   bool IsBelow(NodeId node, NodeId ancestor) const;
-  void UnindexSubtree(NodeId node);
+  void UnindexSubtree(NodeId root);
   static constexpr int32_t kAllAccounts = -1;
   void UnindexEverything(int32_t account);
   void DetachAllPages(NodeId node);
@@ -328,7 +335,7 @@ class CacheCore {
   static void MarkUsed(Group& g, std::span<const PageId> pages);
   void TakeScrubs(PlanRecord* plan);
   bool AwaitsScrub(const State& state, int32_t slot, int32_t count) const;
-  void FailScrubs(const PlanRecord& plan, std::vector<CopyRecord>* tainted);
+  void FailScrubs(const PlanRecord& plan, const std::function<void(const CopyRecord&)>& fail);
   absl::Status ValidateScrubs(int32_t group) const;
 
   // cache_core_validate.cc
@@ -352,13 +359,12 @@ class CacheCore {
   std::vector<CopyRecord> pending_;                       // planned, not yet taken
   std::vector<PageScrub> scrubs_;                         // of the next plan; room for every page
   std::vector<std::unique_ptr<PlanRecord>> outstanding_;  // taken, not yet retired; by ticket
-  std::vector<std::unique_ptr<PlanRecord>> spare_plans_;
+  std::vector<std::unique_ptr<PlanRecord>> spare_plans_;  // one at least while copies are pending
   uint64_t last_ticket_ = 0;
   uint64_t last_batch_ = 0;
   std::vector<int32_t> takers_;                           // scratch of ReserveAll: who needs pages
   std::vector<std::pair<int32_t, PageId>> shared_tails_;  // scratch of ReserveAll
   std::vector<Need> needs_;                               // [group][account] of ReserveAll
-  std::vector<NodeId> subtree_;                           // scratch of UnindexSubtree
 
   std::vector<SequenceRetention> retention_;  // [slot]; empty until somebody asks for it
   int64_t step_ = 0;                          // calls of TakePlan

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/cache_core.h"
 #include "lib/check.h"
+#include "lib/out_of_memory.h"
 
 namespace quire {
 
@@ -163,8 +164,10 @@ void CacheCore::ReleasePastWindow(State& state, int32_t slot) {
 absl::Status CacheCore::Truncate(const Sequence& sequence, int32_t length) {
   State& state = StateOf(sequence);
   if (length < 0 || length > state.length) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "cannot truncate to ", length, " tokens; it must be 0 to length(), ", state.length));
+    return OrBare(absl::StatusCode::kInvalidArgument, [&] {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "cannot truncate to ", length, " tokens; it must be 0 to length(), ", state.length));
+    });
   }
   for (int32_t g = 0; g < group_count(); ++g) {
     const GroupOptions& options = groups_[g].options;
@@ -174,9 +177,11 @@ absl::Status CacheCore::Truncate(const Sequence& sequence, int32_t length) {
     const int32_t needed =
         fresh ? INT32_MAX : std::max(0, length - options.lookback_tokens) / options.tokens_per_page;
     if (state.extents[g].first_page > needed) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "cannot truncate from ", state.length, " to ", length, " tokens: group ", g,
-          " has given back pages that position needs; raise Options.max_rollback_tokens"));
+      return OrBare(absl::StatusCode::kFailedPrecondition, [&] {
+        return absl::FailedPreconditionError(absl::StrCat(
+            "cannot truncate from ", state.length, " to ", length, " tokens: group ", g,
+            " has given back pages that position needs; raise Options.max_rollback_tokens"));
+      });
     }
   }
   for (int32_t g = 0; g < group_count(); ++g) {

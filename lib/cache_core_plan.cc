@@ -2,6 +2,8 @@
 // already share. What they say about scrubs is in cache_core_scrub.cc.
 
 #include <algorithm>
+#include <memory>
+#include <new>
 #include <utility>
 
 #include "lib/cache_core.h"
@@ -9,20 +11,35 @@
 
 namespace quire {
 
+// Before a copy is planned: all that TakePlan and Retire need for it, which cannot answer that
+// there is no memory. False if there is none.
+bool CacheCore::SetPlanAside() {
+  try {
+    auto plan = std::make_unique<PlanRecord>();
+    plan->records.reserve(pending_.capacity());
+    plan->copies.reserve(pending_.capacity());
+    plan->scrubs.reserve(scrubs_.capacity());
+    const size_t plans = outstanding_.size() + 1;
+    if (outstanding_.capacity() < plans) outstanding_.reserve(2 * plans);
+    if (spare_plans_.capacity() < plans) spare_plans_.reserve(2 * plans);
+    spare_plans_.push_back(std::move(plan));
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+}
+
 Plan CacheCore::TakePlan() {
   ++step_;
   if (!retention_.empty()) BeginStep();
   if (pending_.empty() && scrubs_.empty()) return {};
-  std::unique_ptr<PlanRecord> plan;
   if (spare_plans_.empty()) {
-    plan = std::make_unique<PlanRecord>();
-    plan->records.reserve(pending_.capacity());
-    plan->copies.reserve(pending_.capacity());
-    plan->scrubs.reserve(scrubs_.capacity());
-  } else {
-    plan = std::move(spare_plans_.back());
-    spare_plans_.pop_back();
+    QUIRE_CHECK(pending_.empty(), "a copy was planned that no plan was set aside for");
+    // Reserve sets one aside for pages that it hands out; these are free, and can wait.
+    if (!SetPlanAside()) return {};
   }
+  std::unique_ptr<PlanRecord> plan = std::move(spare_plans_.back());
+  spare_plans_.pop_back();
   plan->ticket = Ticket{++last_ticket_};
   plan->records.swap(pending_);
   for (const CopyRecord& record : plan->records) {
@@ -90,28 +107,37 @@ void CacheCore::CancelCopyTo(int32_t group, PageId page) {
 
 // A copy failed: its target never holds what its key or its sequences say, and neither does
 // anything computed on top of it or copied from it. A scrub failed: what is in the page, beside
-// what its sequences wrote, is not known, and that went into copies of it, too.
+// what its sequences wrote, is not known, and that went into copies of it, too. Allocates nothing,
+// for nobody could be told.
 void CacheCore::FailPlan(PlanRecord* plan) {
-  std::vector<CopyRecord> tainted;
-  const auto taint = [&tainted](CopyRecord& record) {
-    if (!std::exchange(record.failed, true)) tainted.push_back(record);
+  // The plan and those after it, in the order in which they run.
+  const size_t plans = outstanding_.size() + 2;
+  const auto records_of = [&](size_t i) -> std::vector<CopyRecord>& {
+    if (i == 0) return plan->records;
+    return i + 1 < plans ? outstanding_[i - 1]->records : pending_;
   };
-  std::for_each(plan->records.begin(), plan->records.end(), taint);
-  if (!plan->scrubs.empty()) FailScrubs(*plan, &tainted);
-  for (size_t i = 0; i < tainted.size(); ++i) {
-    const CopyRecord record = tainted[i];
-    copies_failed_ += record.copy.from_page == kNoPage ? 0 : 1;
+  // Copies of a bad page stand in later plans, for a plan's copies may run in any order.
+  const auto fail = [&](const CopyRecord& record, size_t i) {
     FailTarget(record);
-    // Copies of the bad page, in plans that run after this one.
-    const auto follow = [&](CopyRecord& later) {
-      if (later.copy.group == record.copy.group && later.copy.from_page == record.copy.to_page) {
-        taint(later);
+    for (size_t j = i + 1; j < plans; ++j) {
+      for (CopyRecord& later : records_of(j)) {
+        const bool follows =
+            later.copy.group == record.copy.group && later.copy.from_page == record.copy.to_page;
+        if (follows && later.state == CopyState::kGood) later.state = CopyState::kFailing;
       }
-    };
-    for (const auto& later_plan : outstanding_) {
-      std::for_each(later_plan->records.begin(), later_plan->records.end(), follow);
     }
-    std::for_each(pending_.begin(), pending_.end(), follow);
+  };
+  for (CopyRecord& record : plan->records) {
+    if (record.state == CopyState::kGood) record.state = CopyState::kFailing;
+  }
+  FailScrubs(*plan, [&fail](const CopyRecord& record) { fail(record, 0); });
+  for (size_t i = 0; i < plans; ++i) {
+    for (CopyRecord& record : records_of(i)) {
+      if (record.state != CopyState::kFailing) continue;
+      record.state = CopyState::kFailed;
+      ++copies_failed_;
+      fail(record, i);
+    }
   }
 }
 
@@ -155,22 +181,25 @@ bool CacheCore::IsBelow(NodeId node, NodeId ancestor) const {
   return node == ancestor;
 }
 
-// `node` and everything below it can no longer be found, and no page keeps a key there. The nodes
-// that sequences stand on stay as unindexed shells.
-void CacheCore::UnindexSubtree(NodeId node) {
-  subtree_.assign(1, node);
-  for (size_t i = 0; i < subtree_.size(); ++i) {
-    index_.Pin(subtree_[i]);
-    for (NodeId child = index_.newest_child(subtree_[i]); child != kNoNode;
-         child = index_.older_sibling(child)) {
-      subtree_.push_back(child);
+// `root` and everything below it can no longer be found, and no page keeps a key there. The nodes
+// that sequences stand on stay as unindexed shells. Children first, so that the way back up is in
+// the tree itself; the nodes on it are pinned.
+void CacheCore::UnindexSubtree(NodeId root) {
+  NodeId node = root;
+  index_.Pin(node);
+  while (true) {
+    if (const NodeId child = index_.newest_child(node); child != kNoNode) {
+      node = child;
+      index_.Pin(node);
+      continue;
     }
+    const NodeId parent = index_.parent(node);
+    index_.Unindex(node);
+    DetachAllPages(node);
+    index_.Unpin(node);
+    if (node == root) return;
+    node = parent;
   }
-  for (const NodeId id : subtree_) {
-    index_.Unindex(id);
-    DetachAllPages(id);
-  }
-  for (size_t i = subtree_.size(); i-- > 0;) index_.Unpin(subtree_[i]);
 }
 
 void CacheCore::DetachAllPages(NodeId node) {

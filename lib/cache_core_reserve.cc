@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/cache_core.h"
 #include "lib/check.h"
+#include "lib/out_of_memory.h"
 
 namespace quire {
 
@@ -31,7 +32,11 @@ absl::Status CacheCore::ReserveAll(std::span<Sequence* const> sequences,
       std::fill(needs_.begin(), needs_.end(), Need());
     }
     takers_.push_back(static_cast<int32_t>(i));
-    if (absl::Status status = AddNeed(state, sequences[i]->slot_, counts[i]); !status.ok()) {
+    // Only its errors allocate: scratch was set aside by Create.
+    if (absl::Status status =
+            OrBare(absl::StatusCode::kInvalidArgument,
+                   [&] { return AddNeed(state, sequences[i]->slot_, counts[i]); });
+        !status.ok()) {
       return status;
     }
   }
@@ -40,8 +45,9 @@ absl::Status CacheCore::ReserveAll(std::span<Sequence* const> sequences,
   for (int32_t g = 0; g < group_count(); ++g) {
     if (Fits(g)) continue;
     ++out_of_room_;
-    return absl::Status(absl::StatusCode::kResourceExhausted, "");
+    return Bare(absl::StatusCode::kResourceExhausted);
   }
+  if (spare_plans_.empty() && !SetPlanAside()) return Bare(absl::StatusCode::kResourceExhausted);
   for (const int32_t i : takers_) TakePages(*sequences[i], counts[i]);
   return absl::OkStatus();
 }
@@ -114,10 +120,12 @@ bool CacheCore::TailMustBeCopied(int32_t group, const State& state, int32_t slot
 }
 
 absl::Status CacheCore::DataLoss(const State& state) const {
-  return absl::DataLossError(
-      absl::StrCat("a page copy or scrub this sequence depends on failed; its first ",
-                   std::min(state.length, state.valid_length), " of ", state.length,
-                   " tokens are good: Truncate to that or drop the sequence"));
+  return OrBare(absl::StatusCode::kDataLoss, [&] {
+    return absl::DataLossError(
+        absl::StrCat("a page copy or scrub this sequence depends on failed; its first ",
+                     std::min(state.length, state.valid_length), " of ", state.length,
+                     " tokens are good: Truncate to that or drop the sequence"));
+  });
 }
 
 absl::Status CacheCore::NeverFits(const std::string& what, int32_t group, int32_t account,

@@ -1,6 +1,9 @@
 // Retention: from the ranges of a request to what a page is worth when it is given back.
 
 #include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "lib/cache_core.h"
@@ -30,37 +33,45 @@ absl::Status CacheCore::CheckRetention(std::span<const Retention> retention) {
   return absl::OkStatus();
 }
 
-// Makes the account's policies honour retention, from its first request that asks for it: all
-// others pay nothing.
-absl::Status CacheCore::PrepareRetention(int32_t account) {
+// Keeps the ranges of the sequence that `slot`, still free, will have. `made`: what the account's
+// policies need to honour retention, at its first request that asks for it; else nothing. Nobody
+// sees any of it before HonourRetention.
+absl::Status CacheCore::PrepareRetention(int32_t account, int32_t slot,
+                                         std::span<const Retention> retention,
+                                         std::vector<std::unique_ptr<Reclaimer>>* made) {
   static_assert(RetainingReclaimer::kDefault == kDefaultPriority);
   if (retention_.empty()) retention_.resize(states_.size());
+  KeepRetention(slot, retention);
   if (groups_[0].accounts[account].retains) return absl::OkStatus();
-  std::array<std::unique_ptr<RetainingReclaimer>, kMaxGroups> made;
   for (int32_t g = 0; g < group_count(); ++g) {
-    made[g] = std::make_unique<RetainingReclaimer>();
-    if (made[g]->Init(ReclaimerGroupOf(g), step_)) continue;
+    auto retaining = std::make_unique<RetainingReclaimer>();
+    const bool ok = retaining->Init(ReclaimerGroupOf(g), step_);
+    made->push_back(std::move(retaining));
+    if (ok) continue;
     return absl::ResourceExhaustedError(absl::StrCat(
         "no memory for the retention of group ", g, "'s ", groups_[g].options.page_count,
         " pages; start without StartOptions.retention"));
   }
+  return absl::OkStatus();
+}
+
+// From the account's first request that asks for it: all others pay nothing.
+void CacheCore::HonourRetention(int32_t account, std::vector<std::unique_ptr<Reclaimer>> made) {
   for (int32_t g = 0; g < group_count(); ++g) {
     Account& payer = groups_[g].accounts[account];
-    made[g]->Wrap(std::move(payer.cached));
+    static_cast<RetainingReclaimer&>(*made[g]).Wrap(std::move(payer.cached));
     payer.cached = std::move(made[g]);
     if (groups_[g].sole != nullptr) groups_[g].sole = payer.cached.get();
     payer.retains = groups_[g].retains = groups_[g].counts_uses = true;
   }
-  return absl::OkStatus();
 }
 
-void CacheCore::KeepRetention(State& state, int32_t slot, std::span<const Retention> retention) {
+void CacheCore::KeepRetention(int32_t slot, std::span<const Retention> retention) {
   SequenceRetention& kept = retention_[static_cast<size_t>(slot)];
   kept.ranges.assign(retention.begin(), retention.end());
   std::stable_sort(kept.ranges.begin(), kept.ranges.end(),
                    [](const Retention& a, const Retention& b) { return a.begin < b.begin; });
   kept.longest = 0;
-  state.retains = true;
 }
 
 // The highest priority of what the sequence has, or had before a Truncate, from the page on; and

@@ -6,6 +6,7 @@
 // writes there (AwaitsScrub), or while the plan is outstanding.
 
 #include <algorithm>
+#include <functional>
 
 #include "absl/strings/str_cat.h"
 #include "lib/cache_core.h"
@@ -70,7 +71,8 @@ bool CacheCore::AwaitsScrub(const State& state, int32_t slot, int32_t count) con
 // Free pages are listed again. Those that somebody has now may hold what another left there, beside
 // what was written since: they are given up like targets of a failed copy. Pages that a later plan
 // scrubs, or that are listed, are that plan's affair.
-void CacheCore::FailScrubs(const PlanRecord& plan, std::vector<CopyRecord>* tainted) {
+void CacheCore::FailScrubs(const PlanRecord& plan,
+                           const std::function<void(const CopyRecord&)>& fail) {
   const auto ticket = static_cast<uint64_t>(plan.ticket);
   const auto suspect = [&](int32_t group, PageId page) {
     const ScrubMark& mark = groups_[group].scrubs[static_cast<size_t>(page)];
@@ -78,7 +80,7 @@ void CacheCore::FailScrubs(const PlanRecord& plan, std::vector<CopyRecord>* tain
   };
   const auto taint = [&](int32_t group, PageId page, int32_t page_start) {
     groups_[group].scrubs[static_cast<size_t>(page)].plan = 0;  // each page once
-    CopyRecord& record = tainted->emplace_back();
+    CopyRecord record;
     record.copy = {.group = GroupId{group},
                    .from_tier = Tier::kDevice,
                    .to_tier = Tier::kDevice,
@@ -86,7 +88,7 @@ void CacheCore::FailScrubs(const PlanRecord& plan, std::vector<CopyRecord>* tain
                    .to_page = page,
                    .token_count = 0};
     record.page_start = page_start;
-    record.failed = true;
+    fail(record);
   };
   bool in_use = false;
   for (const PageScrub& scrub : plan.scrubs) {

@@ -1,10 +1,14 @@
 // Start: the longest usable prefix, found and pinned in one step; and what can never fit.
 
 #include <algorithm>
+#include <memory>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "lib/cache_core.h"
+#include "lib/out_of_memory.h"
 
 namespace quire {
 
@@ -17,28 +21,36 @@ MatchRules CacheCore::Rules() const {
 
 absl::StatusOr<Sequence> CacheCore::Start(std::span<const TokenId> prompt, const Namespace& ns,
                                           const StartOptions& options) {
-  if (prompt.empty()) {
-    return absl::InvalidArgumentError("the prompt is empty; a sequence begins with one token");
-  }
-  if (absl::Status status = CheckRetention(options.retention); !status.ok()) return status;
-  if (absl::Status status = CheckFits(static_cast<int64_t>(prompt.size()), 1, ns); !status.ok()) {
-    return status;
-  }
+  const absl::Status checked = OrBare(absl::StatusCode::kInvalidArgument, [&]() -> absl::Status {
+    if (prompt.empty()) {
+      return absl::InvalidArgumentError("the prompt is empty; a sequence begins with one token");
+    }
+    if (absl::Status status = CheckRetention(options.retention); !status.ok()) return status;
+    return CheckFits(static_cast<int64_t>(prompt.size()), 1, ns);
+  });
+  if (!checked.ok()) return checked;
   const int32_t payer = PayerOf(ns);
-  if (!HasSeat(payer)) return absl::Status(absl::StatusCode::kResourceExhausted, "");
-  if (!options.retention.empty()) {
-    if (absl::Status status = PrepareRetention(payer); !status.ok()) return status;
-  }
+  if (!HasSeat(payer)) return Bare(absl::StatusCode::kResourceExhausted);
 
+  // All that allocates, before anything that a caller can see changes.
+  std::vector<std::unique_ptr<Reclaimer>> retaining;
+  if (!options.retention.empty()) {
+    if (absl::Status status =
+            PrepareRetention(payer, free_slots_.back(), options.retention, &retaining);
+        !status.ok()) {
+      return status;
+    }
+  }
   NodeId root = kDefaultRoot;
   if (options_.prefix_caching && !ns.empty()) {
     const std::string name = ns.Encode();
     root = options.write_cache ? index_.InternRoot(name, payer) : index_.FindRoot(name);
   }
+  if (!retaining.empty()) HonourRetention(payer, std::move(retaining));
   Sequence sequence = NewSequence(payer);
   State& state = StateOf(sequence);
   const bool known = root != kNoNode;
-  if (!options.retention.empty()) KeepRetention(state, sequence.slot_, options.retention);
+  state.retains = !options.retention.empty();
   state.tip = known ? root : kDefaultRoot;
   state.write_cache = options_.prefix_caching && options.write_cache && known;
   state.chain_whole = state.write_cache;

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "lib/device_pool.h"
+#include "lib/out_of_memory.h"
 #include "quire/attention.h"
 #include "quire/device.h"
 
@@ -54,13 +55,15 @@ class CpuDevice : public Device {
   absl::Status Copy(const Plan& plan, Stream stream) override;
   absl::StatusOr<bool> IsDone(Ticket ticket) override;
   absl::StatusOr<KvView> view(Tier tier, GroupId group, int32_t layer) const override {
-    return pools_.view(tier, group, layer);
+    // Only its errors allocate.
+    return OrBare(absl::StatusCode::kInvalidArgument,
+                  [&] { return pools_.view(tier, group, layer); });
   }
 
  private:
   struct Outcome {
     Ticket ticket = kNoTicket;
-    std::string why_failed;  // empty: it did not
+    absl::Status status;  // a copy of one shares its words and allocates nothing
   };
 
   absl::Status Run(const Plan& plan);
@@ -99,11 +102,11 @@ absl::Status CpuDevice::Run(const Plan& plan) {
 }
 
 absl::Status CpuDevice::Copy(const Plan& plan, Stream /*stream: calls are synchronous*/) {
-  absl::Status status = Run(plan);
+  absl::Status status = OrBare(absl::StatusCode::kResourceExhausted, [&] { return Run(plan); });
   if (plan.ticket != kNoTicket) {
     Outcome& outcome = outcomes_[static_cast<uint64_t>(plan.ticket) % kRememberedPlans];
     outcome.ticket = plan.ticket;
-    outcome.why_failed = std::string(status.message());
+    outcome.status = status;
   }
   return status;
 }
@@ -112,13 +115,11 @@ absl::StatusOr<bool> CpuDevice::IsDone(Ticket ticket) {
   if (ticket == kNoTicket) return true;  // nothing to wait for
   const Outcome& outcome = outcomes_[static_cast<uint64_t>(ticket) % kRememberedPlans];
   if (outcome.ticket != ticket) return UnknownTicket(ticket);
-  if (!outcome.why_failed.empty()) return FailedTicket(ticket, outcome.why_failed);
+  if (!outcome.status.ok()) return FailedTicket(ticket, outcome.status.message());
   return true;
 }
 
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<Device>> NewCpuDevice(const DeviceOptions& options) {
+absl::StatusOr<std::unique_ptr<Device>> New(const DeviceOptions& options) {
   for (size_t i = 0; i < options.groups.size(); ++i) {
     if (options.groups[i].host_page_count == 0) continue;
     return absl::InvalidArgumentError(
@@ -130,6 +131,12 @@ absl::StatusOr<std::unique_ptr<Device>> NewCpuDevice(const DeviceOptions& option
   auto device = std::make_unique<CpuDevice>(options);
   if (absl::Status status = device->Allocate(); !status.ok()) return status;
   return device;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Device>> NewCpuDevice(const DeviceOptions& options) {
+  return OrBare(absl::StatusCode::kResourceExhausted, [&] { return New(options); });
 }
 
 }  // namespace quire

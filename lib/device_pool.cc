@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "lib/out_of_memory.h"
 
 namespace quire {
 namespace {
@@ -49,14 +50,18 @@ int64_t KvLayout::layer_bytes() const { return Product({2, kv_heads, head_bytes(
 int64_t KvLayout::page_bytes() const { return Product({layers, layer_bytes()}); }
 
 absl::Status UnknownTicket(Ticket ticket) {
-  return absl::NotFoundError(absl::StrCat("ticket ", static_cast<uint64_t>(ticket),
-                                          " was never given to this device, or more than ",
-                                          kRememberedPlans, " plans ago"));
+  return OrBare(absl::StatusCode::kNotFound, [&] {
+    return absl::NotFoundError(absl::StrCat("ticket ", static_cast<uint64_t>(ticket),
+                                            " was never given to this device, or more than ",
+                                            kRememberedPlans, " plans ago"));
+  });
 }
 
 absl::Status FailedTicket(Ticket ticket, absl::string_view why) {
-  return absl::InternalError(
-      absl::StrCat("the copies of ticket ", static_cast<uint64_t>(ticket), " failed: ", why));
+  return OrBare(absl::StatusCode::kInternal, [&] {
+    return absl::InternalError(
+        absl::StrCat("the copies of ticket ", static_cast<uint64_t>(ticket), " failed: ", why));
+  });
 }
 
 DevicePools::DevicePools(const DeviceOptions& options)

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "lib/device_pool.h"
+#include "lib/out_of_memory.h"
 
 namespace quire {
 namespace {
@@ -24,7 +25,9 @@ class GpuDevice : public Device {
   absl::Status Copy(const Plan& plan, Stream stream) override;
   absl::StatusOr<bool> IsDone(Ticket ticket) override;
   absl::StatusOr<KvView> view(Tier tier, GroupId group, int32_t layer) const override {
-    return pools_.view(tier, group, layer);
+    // Only its errors allocate.
+    return OrBare(absl::StatusCode::kInvalidArgument,
+                  [&] { return pools_.view(tier, group, layer); });
   }
 
  private:
@@ -35,7 +38,7 @@ class GpuDevice : public Device {
     // Something was queued that is not known to have ended; also after a failure half-way.
     bool running = false;
     void* event = nullptr;  // made for the first plan of this place, and used by every later one
-    std::string why;        // kFailed
+    absl::Status why;       // kFailed; a copy of one shares its words and allocates nothing
   };
 
   absl::Status AllocatePool(int32_t group, Tier tier);
@@ -67,6 +70,8 @@ absl::Status GpuDevice::AllocatePool(int32_t group, Tier tier) {
   const int64_t bytes = pools_.MissingBytes(group, tier);
   if (bytes == 0) return absl::OkStatus();
   const bool host = tier == Tier::kHost;
+  std::vector<void*>& owned = host ? host_memory_ : device_memory_;
+  owned.reserve(owned.size() + 1);  // before there is something to lose
   void* memory = nullptr;
   const GpuError error = host ? runtime_.AllocateHost(gpu_, bytes, &memory)
                               : runtime_.AllocateDevice(gpu_, bytes, &memory);
@@ -77,7 +82,7 @@ absl::Status GpuDevice::AllocatePool(int32_t group, Tier tier) {
              : absl::StrCat("groups[", group, "]: GPU ", gpu_, " has no ", bytes,
                             " bytes for the pool: ", error, "; make page_count smaller"));
   }
-  (host ? host_memory_ : device_memory_).push_back(memory);
+  owned.push_back(memory);
   pools_.Place(group, tier, memory);
   return absl::OkStatus();
 }
@@ -87,6 +92,7 @@ absl::Status GpuDevice::UploadPieces(int32_t group) {
   const std::vector<int64_t>& offsets = pools_.pieces(group).offsets;
   if (offsets.size() == 1) return absl::OkStatus();
   const auto bytes = static_cast<int64_t>(offsets.size() * sizeof(int64_t));
+  device_memory_.reserve(device_memory_.size() + 1);
   void* table = nullptr;
   if (const GpuError error = runtime_.AllocateDevice(gpu_, bytes, &table); error != nullptr) {
     return absl::ResourceExhaustedError(absl::StrCat("groups[", group, "].views: GPU ", gpu_,
@@ -138,15 +144,20 @@ absl::Status GpuDevice::Queue(std::span<const PageLaunch> launches, Stream strea
 }
 
 absl::Status GpuDevice::Copy(const Plan& plan, Stream stream) {
-  const absl::StatusOr<std::span<const PageLaunch>> launches = pools_.Sort(plan);
+  const absl::StatusOr<std::span<const PageLaunch>> launches =
+      OrBare(absl::StatusCode::kResourceExhausted, [&] { return pools_.Sort(plan); });
   if (plan.ticket == kNoTicket) return launches.status();
   // A plan that this one takes the place of, 1024 before it, is behind it on the same stream: if
   // this one has ended, so has that.
   Outcome& outcome = outcomes_[static_cast<uint64_t>(plan.ticket) % kRememberedPlans];
   outcome.ticket = plan.ticket;
-  absl::Status status = launches.ok() ? Queue(*launches, stream, outcome) : launches.status();
+  absl::Status status = launches.status();
+  if (launches.ok()) {
+    // Only its errors allocate.
+    status = OrBare(absl::StatusCode::kInternal, [&] { return Queue(*launches, stream, outcome); });
+  }
   outcome.state = status.ok() ? State::kQueued : State::kFailed;
-  outcome.why = std::string(status.message());
+  outcome.why = status;
   return status;
 }
 
@@ -159,13 +170,15 @@ absl::StatusOr<bool> GpuDevice::IsDone(Ticket ticket) {
     const GpuError error = runtime_.QueryEvent(gpu_, outcome.event, &reached);
     if (error != nullptr) {
       outcome.state = State::kFailed;
-      outcome.why = absl::StrCat("GPU ", gpu_, ": ", error);
+      outcome.why = OrBare(absl::StatusCode::kInternal, [&] {
+        return absl::InternalError(absl::StrCat("GPU ", gpu_, ": ", error));
+      });
     } else if (reached) {
       outcome.state = State::kDone;
       outcome.running = false;
     }
   }
-  if (outcome.state == State::kFailed) return FailedTicket(ticket, outcome.why);
+  if (outcome.state == State::kFailed) return FailedTicket(ticket, outcome.why.message());
   return outcome.state == State::kDone;
 }
 
@@ -214,10 +227,8 @@ absl::Status CheckReach(const DeviceOptions& options, int gpu, GpuRuntime& runti
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<Device>> NewGpuDevice(const DeviceOptions& options, int ordinal,
-                                                     GpuRuntime& runtime) {
+absl::StatusOr<std::unique_ptr<Device>> New(const DeviceOptions& options, int ordinal,
+                                            GpuRuntime& runtime) {
   absl::Status status = CheckDeviceOptions(options);
   if (status.ok()) status = CheckOrdinal(ordinal, runtime);
   if (status.ok()) status = CheckReach(options, ordinal, runtime);
@@ -225,6 +236,14 @@ absl::StatusOr<std::unique_ptr<Device>> NewGpuDevice(const DeviceOptions& option
   auto device = std::make_unique<GpuDevice>(options, ordinal, runtime);
   if (status = device->Allocate(); !status.ok()) return status;
   return device;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Device>> NewGpuDevice(const DeviceOptions& options, int ordinal,
+                                                     GpuRuntime& runtime) {
+  return OrBare(absl::StatusCode::kResourceExhausted,
+                [&] { return New(options, ordinal, runtime); });
 }
 
 }  // namespace quire

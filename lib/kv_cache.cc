@@ -1,16 +1,20 @@
 #include "quire/kv_cache.h"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "lib/cache_core.h"
 #include "lib/check.h"
+#include "lib/out_of_memory.h"
 #include "lib/stats_board.h"
 
 namespace quire {
 
 namespace {
+
+constexpr absl::StatusCode kNoMemory = absl::StatusCode::kResourceExhausted;
 
 // What a kernel may read of a row: pages up to this many, for `length` tokens.
 int64_t PagesFor(int32_t length, int32_t tokens_per_page) {
@@ -38,23 +42,31 @@ KvCache::~KvCache() {
 }
 
 absl::StatusOr<std::unique_ptr<KvCache>> KvCache::Create(const Options& options) {
-  absl::StatusOr<std::unique_ptr<CacheCore>> core = CacheCore::Create(options);
-  if (!core.ok()) return core.status();
-  return std::unique_ptr<KvCache>(new KvCache(*std::move(core)));
+  return OrBare(kNoMemory, [&]() -> absl::StatusOr<std::unique_ptr<KvCache>> {
+    absl::StatusOr<std::unique_ptr<CacheCore>> core = CacheCore::Create(options);
+    if (!core.ok()) return core.status();
+    return std::unique_ptr<KvCache>(new KvCache(*std::move(core)));
+  });
 }
 
 absl::StatusOr<Sequence> KvCache::Start(std::span<const TokenId> prompt, const Namespace& ns,
                                         const StartOptions& options) {
-  return core_->Start(prompt, ns, options);
+  return OrBare(kNoMemory, [&] { return core_->Start(prompt, ns, options); });
 }
 
 int32_t KvCache::MatchLength(std::span<const TokenId> prompt, const Namespace& ns) const {
-  return core_->MatchLength(prompt, ns);
+  try {
+    return core_->MatchLength(prompt, ns);
+  } catch (const std::bad_alloc&) {
+    return 0;  // a hint: Start would not get far now
+  }
 }
 
 absl::Status KvCache::CheckFits(int64_t total_tokens, int32_t step_tokens,
                                 const Namespace& ns) const {
-  return core_->CheckFits(total_tokens, step_tokens, ns);
+  // Only its errors allocate.
+  return OrBare(absl::StatusCode::kInvalidArgument,
+                [&] { return core_->CheckFits(total_tokens, step_tokens, ns); });
 }
 
 absl::Status KvCache::ReserveAll(std::span<Sequence* const> sequences,
@@ -112,8 +124,10 @@ absl::StatusOr<PageTableView> KvCache::PackPageTable(std::span<const Sequence* c
     needed += PagesFor(LengthWith(*core_, sequences[i], counts[i]), tokens_per_page);
   }
   if (needed > static_cast<int64_t>(page_ids.size())) {
-    return absl::OutOfRangeError(absl::StrCat("page_ids has room for ", page_ids.size(),
-                                              " pages; this batch needs ", needed));
+    return OrBare(absl::StatusCode::kOutOfRange, [&] {
+      return absl::OutOfRangeError(absl::StrCat("page_ids has room for ", page_ids.size(),
+                                                " pages; this batch needs ", needed));
+    });
   }
   PageTableView view = MakePageTable(sequences, counts, group, buffers);
   int64_t at = 0;
@@ -139,6 +153,8 @@ Stats KvCache::stats() const {
 
 Stats KvCache::PublishedStats() const { return board_->Read(); }
 
-absl::Status KvCache::Validate() const { return core_->Validate(); }
+absl::Status KvCache::Validate() const {
+  return OrBare(kNoMemory, [&] { return core_->Validate(); });
+}
 
 }  // namespace quire

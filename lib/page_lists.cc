@@ -1,5 +1,6 @@
 #include "lib/page_lists.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -75,23 +76,40 @@ void PageLists::Remove(PageId page) {
 
 void PageLists::ChildCame(NodeId parent) {
   uint16_t& count = children_[static_cast<size_t>(parent)];
-  if (count < kMany) {
-    ++count;
-  } else {
-    ++many_children_[parent];
-  }
+  if (count == kMany) return AddToMany(parent);
+  ++count;
 }
 
 int32_t PageLists::CountOneLess(NodeId parent) {
   uint16_t& count = children_[static_cast<size_t>(parent)];
-  if (count == kMany) {
-    const auto more = many_children_.find(parent);
-    if (more != many_children_.end()) {
-      if (--more->second == 0) many_children_.erase(more);
-      return kMany;
-    }
-  }
+  if (count == kMany && TakeFromMany(parent)) return kMany;
   return --count;
+}
+
+// Where the node stands in many_children_, or would stand.
+size_t PageLists::ManyPlace(NodeId parent) const {
+  const auto it =
+      std::lower_bound(many_children_.begin(), many_children_.end(), parent,
+                       [](const auto& entry, NodeId node) { return entry.first < node; });
+  return static_cast<size_t>(it - many_children_.begin());
+}
+
+// Out of line: hardly any node has so many children, and the common path stays short.
+[[gnu::noinline, gnu::cold]] void PageLists::AddToMany(NodeId parent) {
+  const size_t place = ManyPlace(parent);
+  if (!HasMany(place, parent)) {
+    many_children_.emplace(many_children_.begin() + static_cast<ptrdiff_t>(place), parent, 0);
+  }
+  ++many_children_[place].second;
+}
+
+[[gnu::noinline, gnu::cold]] bool PageLists::TakeFromMany(NodeId parent) {
+  const size_t place = ManyPlace(parent);
+  if (!HasMany(place, parent)) return false;
+  if (--many_children_[place].second == 0) {
+    many_children_.erase(many_children_.begin() + static_cast<ptrdiff_t>(place));
+  }
+  return true;
 }
 
 // The last cached child is gone: pages of `parent` that waited for that may leave now.
@@ -135,8 +153,11 @@ std::string PageLists::Fault() const {
   }
   if (cached != size_) return absl::StrCat(cached, " pages are cached and ", size_, " counted");
   for (size_t i = 0; i < children.size(); ++i) {
-    const auto more = many_children_.find(NodeId{static_cast<uint32_t>(i)});
-    const int32_t counted = children_[i] + (more == many_children_.end() ? 0 : more->second);
+    const NodeId node{static_cast<uint32_t>(i)};
+    int32_t counted = children_[i];
+    if (const size_t place = ManyPlace(node); counted == kMany && HasMany(place, node)) {
+      counted += many_children_[place].second;
+    }
     if (children[i] != counted) {
       return absl::StrCat("node ", i, " has ", children[i], " cached children and counts ",
                           counted);

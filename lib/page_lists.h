@@ -18,9 +18,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "lib/check.h"
 #include "lib/huge_memory.h"
 #include "lib/reclaimer.h"
@@ -94,6 +94,12 @@ class PageLists {
   void ChildCame(NodeId parent);
   int32_t CountOneLess(NodeId parent);
   void LastChildLeft(NodeId parent);
+  size_t ManyPlace(NodeId parent) const;
+  void AddToMany(NodeId parent);
+  bool TakeFromMany(NodeId parent);
+  bool HasMany(size_t place, NodeId parent) const {
+    return place < many_children_.size() && many_children_[place].first == parent;
+  }
 
   ReclaimerGroup group_;
   bool counted_ = false;
@@ -102,11 +108,12 @@ class PageLists {
   int32_t last_changed_ = -1;
   std::vector<uint64_t> filled_;  // a bit for each list that has a page
   HugeArray<Links> links_;        // [page], then one head for each list
-  // [node] cached pages right below it, up to kMany; what is more stands in the map, where at most
-  // page_count / kMany nodes can be at a time.
+  // [node] cached pages right below it, up to kMany; what is more stands in many_children_, by
+  // node. At most page_count / kMany nodes can be there at a time, and as many have room: a page is
+  // given back in destructors, where no allocation may fail.
   static constexpr uint16_t kMany = UINT16_MAX;
   HugeArray<uint16_t> children_;
-  absl::flat_hash_map<NodeId, int32_t> many_children_;  // never iterated
+  std::vector<std::pair<NodeId, int32_t>> many_children_;
 };
 
 }  // namespace quire

@@ -40,7 +40,7 @@ absl::Status PrefixIndex::Init(int32_t unit, std::span<const IndexGroup> groups,
     return absl::ResourceExhaustedError(absl::StrCat("no memory for a prefix index of ", max_nodes,
                                                      " nodes; lower max_index_nodes"));
   }
-  const NodeId root = NewNode(kNoNode, HashBytes("", 0, seed_), 0);
+  const NodeId root = NewNode(kNoNode, RootKey(""), 0);
   QUIRE_CHECK(root == kDefaultRoot, "the first node is the default root");
   Pin(root);
   return absl::OkStatus();
@@ -65,18 +65,24 @@ int64_t PrefixIndex::bytes() const {
 
 NodeId PrefixIndex::FindRoot(const std::string& name) const {
   if (name.empty()) return kDefaultRoot;
-  const auto it = roots_.find(name);
-  return it == roots_.end() ? kNoNode : it->second;
+  const auto [begin, end] = roots_.equal_range(RootKey(name));
+  const auto it =
+      std::find_if(begin, end, [&](const auto& entry) { return entry.second.name == name; });
+  return it == end ? kNoNode : it->second.node;
 }
 
 NodeId PrefixIndex::InternRoot(const std::string& name, int32_t account) {
   const NodeId found = FindRoot(name);
   if (found != kNoNode) return found;
-  const NodeId root = NewNode(kNoNode, HashBytes(name.data(), name.size(), seed_), 0);
-  if (root == kNoNode) return kNoNode;
-  if (!budgets_.empty()) node_account_[static_cast<size_t>(root)] = static_cast<uint8_t>(account);
-  roots_.emplace(name, root);
-  root_names_.emplace(root, name);
+  // The entry first: only that allocates.
+  const auto entry = roots_.emplace(RootKey(name), Root{name, kNoNode});
+  entry->second.node = NewNode(kNoNode, entry->first, 0);
+  const NodeId root = entry->second.node;
+  if (root == kNoNode) {
+    roots_.erase(entry);
+  } else if (!budgets_.empty()) {
+    node_account_[static_cast<size_t>(root)] = static_cast<uint8_t>(account);
+  }
   return root;
 }
 
@@ -266,10 +272,10 @@ void PrefixIndex::Unindex(NodeId node) {
     UnlinkFromParent(node);
     return;
   }
-  const auto name = root_names_.find(node);
-  if (name == root_names_.end()) return;
-  roots_.erase(name->second);
-  root_names_.erase(name);
+  const auto [begin, end] = roots_.equal_range(record.key);
+  const auto it =
+      std::find_if(begin, end, [&](const auto& entry) { return entry.second.node == node; });
+  if (it != end) roots_.erase(it);
 }
 
 void PrefixIndex::UnlinkFromParent(NodeId node) {

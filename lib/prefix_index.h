@@ -26,9 +26,9 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "lib/hash.h"
 #include "lib/huge_memory.h"
@@ -62,6 +62,7 @@ class PrefixIndex {
   // The root of a namespace; kNoNode if nothing was ever indexed there.
   NodeId FindRoot(const std::string& name) const;
   // The same, made if needed; kNoNode if nodes have run out. `account` is who pays for the nodes.
+  // Where the heap has run out nothing has changed.
   NodeId InternRoot(const std::string& name, int32_t account = 0);
 
   // --- Finding ---
@@ -107,7 +108,7 @@ class PrefixIndex {
     return &tokens_[static_cast<size_t>(node) * static_cast<size_t>(unit_)];
   }
   int32_t node_count() const { return node_count_; }  // roots of named namespaces included
-  int32_t root_count() const { return static_cast<int32_t>(root_names_.size()); }
+  int32_t root_count() const { return static_cast<int32_t>(roots_.size()); }
   int64_t bytes() const;
 
   // A batch of pages about to be attached or detached: fetch their keys, then (the keys being
@@ -167,6 +168,9 @@ class PrefixIndex {
     return keys_[group][static_cast<size_t>(page)];
   }
 
+  uint64_t RootKey(const std::string& name) const {
+    return HashBytes(name.data(), name.size(), seed_);
+  }
   bool IsChild(NodeId node, NodeId parent, const TokenId* tokens) const;
   bool HasRoomBelow(NodeId parent) const;
   NodeId NewNode(NodeId parent, uint64_t key, int32_t depth);
@@ -200,8 +204,13 @@ class PrefixIndex {
   HugeArray<uint64_t> slots_;
   std::vector<HugeArray<PageKey>> keys_;  // [group][page]
   std::vector<IndexGroup> groups_;
-  absl::flat_hash_map<std::string, NodeId> roots_;       // never iterated
-  absl::flat_hash_map<NodeId, std::string> root_names_;  // never iterated
+  // By the root's key; never iterated as a whole. Not Abseil's table, which is broken by an
+  // allocation that fails.
+  struct Root {
+    std::string name;
+    NodeId node;
+  };
+  std::unordered_multimap<uint64_t, Root> roots_;
 };
 
 }  // namespace quire

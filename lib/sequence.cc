@@ -4,6 +4,7 @@
 
 #include "lib/cache_core.h"
 #include "lib/check.h"
+#include "lib/out_of_memory.h"
 
 namespace quire {
 
@@ -50,7 +51,7 @@ absl::Status Sequence::Truncate(int32_t length) {
 
 absl::StatusOr<Sequence> Sequence::Fork() const {
   QUIRE_CHECK(core_ != nullptr, kEmpty);
-  return core_->Fork(*this);
+  return OrBare(absl::StatusCode::kResourceExhausted, [&] { return core_->Fork(*this); });
 }
 
 int32_t Sequence::length() const {

@@ -56,8 +56,9 @@ const std::map<std::string, Names> kMayInclude = {
     {"check", {}},
     {"hash", {}},
     {"huge_memory", {"check"}},
+    {"out_of_memory", {}},
     // The manager, from the bottom up.
-    {"block_allocator", {"types", "check", "hash", "huge_memory"}},
+    {"block_allocator", {"types", "check", "hash", "huge_memory", "out_of_memory"}},
     {"prefix_index", {"block_allocator", "namespace", "options"}},
     {"match", {"prefix_index"}},
     {"reuse_model", {"check"}},
@@ -81,7 +82,7 @@ const std::map<std::string, Names> kMayInclude = {
     {"c", {"kv_cache"}},
     // Devices: the waist's data and the kernels' contract, never the cache.
     {"device", {"plan", "page_table"}},
-    {"device_pool", {"device", "attention"}},
+    {"device_pool", {"device", "attention", "out_of_memory"}},
     {"cpu_device", {"device_pool"}},
     {"gpu_runtime", {"attention"}},
     {"gpu_device", {"device_pool", "gpu_runtime"}},

@@ -27,6 +27,15 @@ namespace quire {
 // the text before it.
 class Namespace {
  public:
+  Namespace() = default;
+  Namespace(const Namespace& other) = default;
+  Namespace(Namespace&& other) = default;
+  // All or nothing: half of one namespace and half of another would be a third.
+  Namespace& operator=(const Namespace& other) { return *this = Namespace(other); }
+  Namespace& operator=(Namespace&& other) = default;
+
+  // Calls that allocate throw std::bad_alloc if the heap has run out, as std::string does; the
+  // namespace is then as it was.
   Namespace& SetTenant(std::string_view salt);
   Namespace& SetLora(std::string_view adapter);
   Namespace& SetModel(std::string_view model);  // weights, revision, K/V type: all that changes K/V

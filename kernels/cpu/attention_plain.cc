@@ -1,8 +1,10 @@
 // The oracle: one query, one head, one key at a time, in double. Slow, and checked by eye.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <new>
 #include <vector>
 
 #include "kernels/check.h"
@@ -98,8 +100,18 @@ LaunchError AttentionPlain(const AttentionParams& params) {
   if (const LaunchError e = CheckWorkspace(params, WorkspaceBytes(params)); e != LaunchError::kOk) {
     return e;
   }
+  // All the memory before the first output, so that nothing is written if there is none.
   std::vector<double> scores;
   std::vector<double> sums;
+  const int32_t* lengths = params.table.lengths;
+  const int32_t batch = params.table.batch;
+  try {
+    scores.reserve(
+        static_cast<size_t>(batch == 0 ? 0 : *std::max_element(lengths, lengths + batch)));
+    sums.reserve(static_cast<size_t>(params.head_dim));
+  } catch (const std::bad_alloc&) {
+    return LaunchError::kWorkspaceTooSmall;
+  }
   for (int32_t row = 0; row < params.table.batch; ++row) {
     const int32_t queries = params.query_begin[row + 1] - params.query_begin[row];
     for (int32_t j = 0; j < queries; ++j) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <exception>
 #include <thread>
 #include <vector>
 
@@ -32,8 +33,15 @@ void RunOnDefaultThreads(int32_t count, void (*task)(void* argument, int32_t i),
     for (int32_t i = first; i < count; i += workers) task(argument, i);
   };
   std::vector<std::thread> threads;
-  for (int32_t w = 1; w < workers; ++w) threads.emplace_back(run, w);
+  int32_t started = 1;  // this one
+  try {
+    threads.reserve(static_cast<size_t>(workers));
+    for (; started < workers; ++started) threads.emplace_back(run, started);
+  } catch (const std::exception&) {
+    // No memory, or no thread: what is left is done here.
+  }
   run(0);
+  for (int32_t w = started; w < workers; ++w) run(w);
   for (std::thread& thread : threads) thread.join();
 }
 

@@ -4,11 +4,13 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "quire/device.h"
 #include "quire/kv_cache.h"
 #include "tests/support/manager_util.h"
 
@@ -214,6 +216,31 @@ TEST(ScrubTest, ClearCached) {
   const Ids32 pages = PagesOf(keeper);
   keeper = Sequence();
   EXPECT_EQ(TakeScrubs(*cache), pages);
+}
+
+// One plan for all ranks, whatever their pages look like.
+TEST(ScrubTest, SeveralDevicesFollowOnePlan) {
+  const auto cache = Scrubbing(3);
+  std::vector<std::unique_ptr<Device>> devices;
+  std::vector<std::span<uint8_t>> pools;
+  for (const int32_t kv_heads : {1, 3}) {
+    const KvLayout layout = {
+        .layers = 2, .kv_heads = kv_heads, .head_dim = 8, .tokens_per_page = 4};
+    devices.push_back(NewCpuDevice({.groups = {{.layout = layout, .page_count = 3}}}).value());
+    void* pool = devices.back()->view(Tier::kDevice, GroupId{0}, 0)->k;
+    pools.push_back({static_cast<uint8_t*>(pool), static_cast<size_t>(3 * layout.page_bytes())});
+    std::fill(pools.back().begin(), pools.back().end(), 7);
+  }
+  Compute(*cache, Iota(0, 6));  // page 1 becomes free
+  const Plan plan = cache->TakePlan();
+  for (const auto& device : devices) EXPECT_OK(device->Copy(plan, Stream()));
+  cache->Retire(plan.ticket);
+  for (const std::span<uint8_t> pool : pools) {
+    const size_t page = pool.size() / 3;
+    EXPECT_EQ(std::count(pool.begin(), pool.end(), 0), static_cast<std::ptrdiff_t>(page));
+    const std::span<uint8_t> second = pool.subspan(page, page);
+    EXPECT_EQ(std::count(second.begin(), second.end(), 0), std::ssize(second));
+  }
 }
 
 // --- What must wait for the plan.

@@ -251,7 +251,7 @@ TEST_F(ArgumentMatrixDeathTest, NullAndEmptySequences) {
     EXPECT_DEATH(static_cast<void>(s.cache->PackPageTable(table, counts, GroupId{0}, buffers, ids)),
                  word);
   };
-  expect(s.none, "null");
+  expect(s.none, "batch is null");
   expect(&s.empty, "empty");
 }
 

@@ -362,6 +362,13 @@ void AfterClearCached(Cell& cell) {
   const Tokens prompt = cell.Prompt(cell.one);
   ASSERT_OK(Feed(*cell.cache, sequence, Tokens(prompt.begin() + sequence.length(), prompt.end())));
   AskBoth(cell, 0);  // stands on tokens from before
+  if (cell.inside() > 0) {
+    // So does this one, though it stands in no node of the index yet.
+    Sequence young = Compute(*cell.cache, First(cell.one, cell.inside()), cell.one.ns);
+    cell.cache->ClearCached();
+    ASSERT_OK(Feed(*cell.cache, young, Tokens(prompt.begin() + young.length(), prompt.end())));
+    AskBoth(cell, 0);
+  }
   Compute(*cell.cache, prompt, cell.one.ns);
   AskBoth(cell, cell.all());
 }

@@ -9,6 +9,7 @@
 //   QUIRE_COLLISION_LOOKUPS=N   lookups in all; 10 million, or less with sanitizers, by default
 //   QUIRE_COLLISION_SEED=K      another run; 1 by default
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstdlib>
@@ -30,18 +31,18 @@ namespace quire::testing {
 namespace {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int64_t kLookups = 300'000;
+constexpr int64_t kLookups = 1'000'000;
 #else
 constexpr int64_t kLookups = 10'000'000;
 #endif
 
 // More than there are keys of a root: some must be equal.
 constexpr int kNamespaces = 300;
-constexpr int kUnit = 4;        // tokens of a page
-constexpr int kVocabulary = 3;  // so that prompts often agree for a while, and often not
-constexpr int kLongest = 6;     // pages of a prompt
-constexpr int kPages = 1500;    // of the pool; prompts need many times that
-constexpr int kLive = 8;        // sequences kept for a while
+constexpr int kUnit = 4;  // tokens of a page
+constexpr int kVocabulary = 3;
+constexpr int kLongest = 6;   // pages of a prompt
+constexpr int kPages = 1500;  // of the pool; prompts need many times that
+constexpr int kLive = 8;      // sequences kept for a while
 
 int64_t FromEnvironment(const char* name, int64_t otherwise) {
   const char* value = std::getenv(name);
@@ -50,6 +51,21 @@ int64_t FromEnvironment(const char* name, int64_t otherwise) {
 
 // Any number is a token. These agree in many of their bits.
 constexpr std::array<TokenId, kVocabulary> kTokens = {0, INT32_MIN, 1 << 24};
+
+// Units of a prompt. Fewer than the 16 successors of a prefix that a lookup tries for a partly
+// matching page, so that what it must find is known; many of them begin alike.
+constexpr std::array<std::array<int, kUnit>, 12> kWords = {{{0, 0, 0, 0},
+                                                            {1, 1, 1, 1},
+                                                            {2, 2, 2, 2},
+                                                            {0, 0, 0, 1},
+                                                            {0, 0, 1, 1},
+                                                            {0, 0, 2, 1},
+                                                            {0, 1, 1, 1},
+                                                            {1, 1, 1, 0},
+                                                            {1, 2, 0, 0},
+                                                            {2, 2, 2, 0},
+                                                            {2, 2, 1, 0},
+                                                            {2, 0, 1, 2}}};
 
 // xorshift64*: the same on every machine.
 class Random {
@@ -104,8 +120,14 @@ class Checked {
     if (sequence.hit_tokens() != expected_) return Wrong("Start", sequence.hit_tokens());
     std::string error = CheckPages(sequence);
     if (error.empty()) error = ComputeRest(sequence);
-    if (random_.Below(2) == 0) live_.push_back(std::move(sequence));
-    if (live_.size() > kLive) live_.pop_front();
+    if (random_.Below(2) == 0) {
+      live_.push_back({std::move(sequence), stands_});
+      Use(stands_, 1);
+    }
+    if (live_.size() > kLive) {
+      Use(live_.front().stands, -1);
+      live_.pop_front();
+    }
     return error;
   }
 
@@ -131,18 +153,23 @@ class Checked {
   // A prefix of tokens of one namespace.
   struct Node {
     std::array<int32_t, kVocabulary> next{};  // 0: there is none
-    int32_t pages = 0;                        // findable, that end here
+    int32_t parent = 0;
+    int32_t pages = 0;  // findable, that end here
+    int32_t uses = 0;   // of those, all from here on, and the live sequences that stand there
+  };
+  struct Live {
+    Sequence sequence;
+    int32_t stands;  // node of its last whole page
   };
 
-  // Half of the units repeat one token, so that there are hits at all lengths.
   void Draw() {
     symbols_.clear();
     const int length = 1 + random_.Below(kUnit * kLongest);
     while (static_cast<int>(symbols_.size()) < length) {
-      const bool plain = random_.Below(2) == 0;
-      const int symbol = random_.Below(kVocabulary);
-      for (int i = 0; i < kUnit; ++i) {
-        symbols_.push_back(plain ? symbol : random_.Below(kVocabulary));
+      // One of three words half of the time, so that there are hits at all lengths.
+      const int words = random_.Below(2) == 0 ? 3 : static_cast<int>(kWords.size());
+      for (const int symbol : kWords[static_cast<size_t>(random_.Below(words))]) {
+        symbols_.push_back(symbol);
       }
     }
     symbols_.resize(static_cast<size_t>(length));
@@ -154,33 +181,57 @@ class Checked {
     return nodes_[static_cast<size_t>(node)].next[static_cast<size_t>(symbols_[position])];
   }
 
-  // Is a page that begins with the tokens down to `node`, `depth` of its own, findable?
+  // Is a page that begins with the tokens down to `node`, `depth` of its own, findable? Or at least
+  // known?
   bool AnyPageBelow(int32_t node, int depth) const {
+    return AnyBelow(node, depth, [](const Node& at) { return at.pages > 0; });
+  }
+  bool AnyKnownBelow(int32_t node, int depth) const {
+    return AnyBelow(node, depth, [](const Node& at) { return at.uses > 0; });
+  }
+  template <typename Predicate>
+  bool AnyBelow(int32_t node, int depth, const Predicate& predicate) const {
     const Node& at = nodes_[static_cast<size_t>(node)];
-    if (depth == kUnit) return at.pages > 0;
-    for (const int32_t next : at.next) {
-      if (next != 0 && AnyPageBelow(next, depth + 1)) return true;
+    if (depth == kUnit) return predicate(at);
+    return std::any_of(at.next.begin(), at.next.end(), [&](int32_t next) {
+      return next != 0 && AnyBelow(next, depth + 1, predicate);
+    });
+  }
+
+  // The node is needed once more, or once less, and so is the way to it.
+  void Use(int32_t node, int32_t times) {
+    for (; node >= kNamespaces; node = nodes_[static_cast<size_t>(node)].parent) {
+      nodes_[static_cast<size_t>(node)].uses += times;
     }
-    return false;
   }
 
   // What a lookup must find: whole pages while they are there, then as many tokens of one more as
-  // are worth a copy; the last token is always left.
+  // are worth a copy; the last token is always left. A page that is gone while its prefix is still
+  // known, because of what stands behind it, ends the hit: nothing is copied then.
   int32_t LongestPrefix() const {
     const auto limit = static_cast<int32_t>(prompt_.size()) - 1;
     int32_t node = ns_;
     int32_t whole = 0;
     int32_t length = 0;
-    int32_t partial = 0;
-    for (; length < limit; ++length) {
-      const int32_t next = Next(node, static_cast<size_t>(length));
-      if (next == 0 || !AnyPageBelow(next, length % kUnit + 1)) break;
-      node = next;
-      partial = length % kUnit + 1;
-      if (partial == kUnit) whole = length + 1;
+    for (int32_t at = ns_; length < limit; ++length) {
+      at = Next(at, static_cast<size_t>(length));
+      const int depth = length % kUnit + 1;
+      if (at == 0 ||
+          !(depth == kUnit ? nodes_[static_cast<size_t>(at)].uses > 0 : AnyKnownBelow(at, depth))) {
+        break;
+      }
+      if (depth < kUnit) continue;
+      if (nodes_[static_cast<size_t>(at)].pages == 0) return whole;
+      node = at;
+      whole = length + 1;
     }
-    const int32_t rest = length - whole;
-    return rest >= options_.min_copy_tokens ? length : whole;
+    // Only of a page that is there can something be copied.
+    int32_t partial = 0;
+    for (int32_t at = node; whole + partial < limit && partial < kUnit - 1; ++partial) {
+      at = Next(at, static_cast<size_t>(whole + partial));
+      if (at == 0 || !AnyPageBelow(at, partial + 1)) break;
+    }
+    return partial >= options_.min_copy_tokens ? whole + partial : whole;
   }
 
   std::string Wrong(const std::string& who, int32_t hit) const {
@@ -210,14 +261,17 @@ class Checked {
     if (found != 0) return found;
     const auto made = static_cast<int32_t>(nodes_.size());
     nodes_[static_cast<size_t>(node)].next[static_cast<size_t>(symbols_[position])] = made;
-    nodes_.emplace_back();
+    nodes_.emplace_back().parent = node;
     return made;
   }
 
   // The page was handed out anew or may be written: nobody finds it any more.
   void Forget(int32_t page) {
     int32_t& node = found_at_[static_cast<size_t>(page)];
-    if (node != 0) --nodes_[static_cast<size_t>(node)].pages;
+    if (node != 0) {
+      --nodes_[static_cast<size_t>(node)].pages;
+      Use(node, -1);
+    }
     node = 0;
   }
 
@@ -234,7 +288,7 @@ class Checked {
       const auto from = static_cast<size_t>(copy.from_page);
       holds_[static_cast<size_t>(copy.to_page)] = holds_[from];
     }
-    int32_t node = ns_;
+    int32_t node = stands_ = ns_;
     for (size_t t = 0; t < prompt_.size(); ++t) {
       node = Grow(node, t);
       const int32_t page = pages[t / kUnit];
@@ -244,7 +298,9 @@ class Checked {
       if (t >= hit && t % kUnit == kUnit - 1) {
         found_at_[static_cast<size_t>(page)] = node;
         ++nodes_[static_cast<size_t>(node)].pages;
+        Use(node, 1);
       }
+      if (t % kUnit == kUnit - 1) stands_ = node;
     }
     const absl::Status status = sequence.Commit(std::span<const TokenId>(prompt_).subspan(hit));
     return status.ok() ? "" : status.ToString();
@@ -258,13 +314,14 @@ class Checked {
   std::vector<int32_t> found_at_ = std::vector<int32_t>(kPages, 0);
   std::vector<std::array<int32_t, kUnit>> holds_ =
       std::vector<std::array<int32_t, kUnit>>(kPages, std::array<int32_t, kUnit>{});
-  std::deque<Sequence> live_;  // after cache_: gone before it
+  std::deque<Live> live_;  // after cache_: gone before it
 
   // Of the lookup under way.
   int ns_ = 0;
   std::vector<int> symbols_;
   Tokens prompt_;
   int32_t expected_ = 0;
+  int32_t stands_ = 0;
 };
 
 TEST(CollisionTest, KeysHaveEightBits) {

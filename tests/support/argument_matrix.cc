@@ -7,6 +7,8 @@
 #include <set>
 #include <sstream>
 
+#include "absl/strings/str_cat.h"
+
 namespace quire::testing {
 
 namespace {
@@ -149,7 +151,8 @@ class Scanner {
       const bool ends =
           name + 1 == tokens.end() || std::string("=,)[").find(*(name + 1)) != std::string::npos;
       if (!ends) continue;
-      found_.push_back(scope + (is_function ? function + "(" + *name + ")" : *name));
+      found_.push_back(is_function ? absl::StrCat(scope, function, "(", *name, ")")
+                                   : absl::StrCat(scope, *name));
     }
   }
 

@@ -246,6 +246,19 @@ void ShareThePool(quire::Options& options) {
                     {.tenant = "trial", .guaranteed_permille = 0, .max_permille = 200}};
 }
 
+TEST(LinkingDocTest, StrictTenants) {
+  quire::Options options;
+  options.groups = {{.tokens_per_page = 16, .page_count = 100}};
+  quire::Options strict = options;
+  strict.strict_tenants = true;
+  strict.quotas = {
+      {.tenant = "acme", .guaranteed_permille = 300, .max_permille = 300, .sequences = 64},
+      {.tenant = "rival", .guaranteed_permille = 300, .max_permille = 300, .sequences = 64}};
+  const auto cache = quire::KvCache::Create(strict);
+  ASSERT_TRUE(cache.ok()) << cache.status();
+  EXPECT_EQ((*cache)->stats().groups[0].tenants[2].max_pages, 40);
+}
+
 absl::StatusOr<quire::Sequence> StartMarked(quire::KvCache& cache, const Ids& prompt,
                                             const quire::Namespace& ns, int32_t system_tokens,
                                             int64_t wait_for_tool) {

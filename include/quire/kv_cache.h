@@ -29,6 +29,13 @@
 // Kernels in flight: all launches and copies are queued on ONE ordered stream. Then a page given
 // back by a call may be handed out by the next one, since whatever writes it is queued later.
 //
+// Strict tenants (Options::strict_tenants): what a tenant observes depends on its own calls, the
+// options, and the engine's events: when plans are taken and retired, whether they fail, and
+// ClearCached. That is the status and message of each call; length, capacity, hit_tokens,
+// valid_length and the number of pages of its sequences, and which are kNoPage; MatchLength and
+// CheckFits; its TenantStats; how many copies are planned for it. Page ids, rows, tickets, the
+// other numbers of Stats, and time are not covered: the engine must not pass them on.
+//
 // Three kinds of failure. Expected (no room now): a bare status code, no allocation. Environment or
 // bad input: a status with a message that says what to do. Programmer's error (double release,
 // commit past capacity, use of a moved-from Sequence): CHECK, in release builds too. On a status
@@ -160,7 +167,8 @@ class KvCache {
   // planned at the first Reserve). At least one token is always left to compute. Allocates no page,
   // so it cannot be out of pages.
   //   kInvalidArgument    empty prompt; a prompt that can never fit; or a bad StartOptions.
-  //   kResourceExhausted  bare: max_sequences are alive. With a message: no memory for retention.
+  //   kResourceExhausted  bare: max_sequences, or the tenant's Quota::sequences, are alive. With
+  //                       a message: no memory for retention.
   // O(prompt tokens).
   absl::StatusOr<Sequence> Start(std::span<const TokenId> prompt, const Namespace& ns = {},
                                  const StartOptions& options = {});
@@ -177,12 +185,14 @@ class KvCache {
 
   // Sequence::Reserve for a whole step: counts[i] more tokens for sequences[i], all or nothing
   // across the batch and all groups; the need is known before anything is evicted. Errors
-  // as Sequence::Reserve. A CHECK: the same Sequence twice, a null one, spans of unequal length.
+  // as Sequence::Reserve; kInvalidArgument also for two tenants with strict tenants. A CHECK: the
+  // same Sequence twice, a null one, spans of unequal length.
   absl::Status ReserveAll(std::span<Sequence* const> sequences, std::span<const int32_t> counts);
 
   // Sequence::Commit for a whole step: the next counts[i] entries of `tokens` go to sequences[i].
-  // kDataLoss if any sequence has lost data; then none was committed. CHECKs as ReserveAll, and
-  // that the counts add up to the tokens.
+  // kDataLoss if any sequence has lost data; then none was committed. kInvalidArgument, too, with
+  // strict tenants and sequences of two. CHECKs as ReserveAll, and that the counts add up to the
+  // tokens.
   absl::Status CommitAll(std::span<Sequence* const> sequences, std::span<const TokenId> tokens,
                          std::span<const int32_t> counts);
 
@@ -199,12 +209,12 @@ class KvCache {
   // valid_length(). What others share below the failed page stays. Another sequence that committed
   // the very same tokens after the failed page is told kDataLoss too: the index cannot tell whose
   // page an heir built on, and loses a cached page rather than trust a wrong one. Where groups have
-  // different page sizes the whole index is given up (live sequences keep their pages): smaller
-  // pages may have been indexed on top of the failed one before that was full; and every sequence
-  // that goes on from where the copying one stood is told kDataLoss. Scrubs fail alike: pages that
-  // are free stand in the next plan again; those that were handed out since are treated as targets
-  // of a failed copy, also where no token was committed to them yet (then valid_length() is
-  // length(), and Truncate to it gives them back).
+  // different page sizes the whole index of its tenant is given up, those without a quota being one
+  // (live sequences keep their pages): smaller pages may have been indexed on top of the failed one
+  // before that was full; and every sequence that goes on from where the copying one stood is told
+  // kDataLoss. Scrubs fail alike: pages that are free stand in the next plan again; those that were
+  // handed out since are treated as targets of a failed copy, also where no token was committed to
+  // them yet (then valid_length() is length(), and Truncate to it gives them back).
   void Retire(Ticket ticket, const absl::Status& status = absl::OkStatus());
 
   // The page table of a step for kernels that read host memory (or a device that mirrors it row by

@@ -65,7 +65,8 @@ class Sequence {
   // A second sequence with the same tokens that shares every page up to length(). Whoever writes to
   // the shared tail page first gets a copy, planned at its next Reserve; the last one left writes
   // in place. capacity() of the fork, and of the original if a tail page is shared, is length():
-  // Reserve (again) before Commit. kResourceExhausted if max_sequences are alive. O(pages).
+  // Reserve (again) before Commit. kResourceExhausted if max_sequences, or the tenant's, are alive.
+  // O(pages).
   absl::StatusOr<Sequence> Fork() const;
 
   int32_t length() const;

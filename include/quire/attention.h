@@ -166,7 +166,8 @@ namespace cpu {
 
 // Vectorised (Highway, chosen at run time for the processor), streaming.
 LaunchError Attention(const AttentionParams& params);
-// The oracle: plain loops that can be checked by eye. Same contract, same answers to bad input.
+// The oracle: plain loops that can be checked by eye. Same contract, same answers to bad input. Its
+// scratch is from the heap: kWorkspaceTooSmall without.
 LaunchError AttentionPlain(const AttentionParams& params);
 
 // Workspace that Attention needs at most for these params (their pointers may be null except

@@ -77,8 +77,9 @@ class Device {
 
   // Queues the plan's scrubs, and behind them its copies, on the stream, in order with what was
   // queued before, and does not wait. A scrub zeroes just the bytes that a copy of the page would
-  // move. A status that is not OK: nothing of the plan may be relied on; Retire it with that
-  // status. Give a device plans in the order of their tickets, all on one stream.
+  // move. A status that is not OK, a bare kResourceExhausted for want of heap memory among them:
+  // nothing of the plan may be relied on; Retire it with that status. Give a device plans in the
+  // order of their tickets, all on one stream.
   virtual absl::Status Copy(const Plan& plan, Stream stream) = 0;
 
   // True when the plan's scrubs and copies have completed; a status if they failed. kNotFound for a

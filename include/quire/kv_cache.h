@@ -40,6 +40,11 @@
 // bad input: a status with a message that says what to do. Programmer's error (double release,
 // commit past capacity, use of a moved-from Sequence): CHECK, in release builds too. On a status
 // that is not OK, nothing changed.
+//
+// Out of memory is one of these statuses, never an exception: a bare kResourceExhausted from a call
+// that needs memory, and an error without its words where those have none. TakePlan, Retire,
+// ClearCached and destructors need none. Only stats() and Namespace, which hand out containers,
+// throw std::bad_alloc as those do, and change nothing.
 
 #ifndef QUIRE_KV_CACHE_H_
 #define QUIRE_KV_CACHE_H_
@@ -155,7 +160,7 @@ class StatsBoard;
 class KvCache {
  public:
   // kInvalidArgument: names the field and its range. kResourceExhausted: the system has no memory
-  // for the bookkeeping; says which option to lower.
+  // for the bookkeeping; says which option to lower, or is bare if not even the heap has any.
   static absl::StatusOr<std::unique_ptr<KvCache>> Create(const Options& options);
 
   // CHECKs that no Sequence is alive.
@@ -167,14 +172,15 @@ class KvCache {
   // planned at the first Reserve). At least one token is always left to compute. Allocates no page,
   // so it cannot be out of pages.
   //   kInvalidArgument    empty prompt; a prompt that can never fit; or a bad StartOptions.
-  //   kResourceExhausted  bare: max_sequences, or the tenant's Quota::sequences, are alive. With
-  //                       a message: no memory for retention.
+  //   kResourceExhausted  bare: max_sequences, or the tenant's Quota::sequences, are alive, or the
+  //                       heap has no memory for retention or a new namespace. With a message: the
+  //                       system has none for retention.
   // O(prompt tokens).
   absl::StatusOr<Sequence> Start(std::span<const TokenId> prompt, const Namespace& ns = {},
                                  const StartOptions& options = {});
 
-  // Tokens that Start would hit; 0 for an empty prompt. Changes nothing, not even recency: for
-  // routers and schedulers.
+  // Tokens that Start would hit; 0 for an empty prompt, and if the heap has no memory to look for a
+  // namespace. Changes nothing, not even recency: for routers and schedulers.
   int32_t MatchLength(std::span<const TokenId> prompt, const Namespace& ns = {}) const;
 
   // kOk if a sequence of `total_tokens`, advanced at most `step_tokens` at a time, fits in an empty
@@ -249,8 +255,8 @@ class KvCache {
   Stats PublishedStats() const;
 
   // Checks every invariant of the manager: conservation of pages, references = holders, index and
-  // pages agree, reclaim lists complete. kInternal with what is wrong. O(pages); for tests and
-  // debugging.
+  // pages agree, reclaim lists complete. kInternal with what is wrong; a bare kResourceExhausted if
+  // there is no memory to look. O(pages); for tests and debugging.
   absl::Status Validate() const;
 
  private:

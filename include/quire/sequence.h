@@ -37,13 +37,15 @@ class Sequence {
   // it and nobody else holds that page, takes it out of the index and writes in place), so take the
   // plan (KvCache::TakePlan) and have the device carry it out before the kernels of the step. All
   // or nothing:
-  //   kResourceExhausted  bare, no message: not now. Nothing was evicted or changed.
+  //   kResourceExhausted  bare, no message: not now, for want of pages or of memory. Nothing was
+  //                       evicted or changed.
   //   kInvalidArgument    it can never fit (pool, quota or max_sequence_tokens too small), says
   //   by how much;
   //                       or tokens < 0.
   //   kDataLoss           a copy or scrub it depends on failed; Truncate to valid_length() or
   //   drop.
-  // O(pages taken), no heap allocation. For many sequences use KvCache::ReserveAll.
+  // O(pages taken), no heap allocation but where more plans are outstanding than ever before: what
+  // TakePlan and Retire will need is set aside here. For many sequences use KvCache::ReserveAll.
   absl::Status Reserve(int32_t tokens);
 
   // Appends tokens whose K/V is written by a launch already queued. Pages that are now full become
@@ -65,8 +67,8 @@ class Sequence {
   // A second sequence with the same tokens that shares every page up to length(). Whoever writes to
   // the shared tail page first gets a copy, planned at its next Reserve; the last one left writes
   // in place. capacity() of the fork, and of the original if a tail page is shared, is length():
-  // Reserve (again) before Commit. kResourceExhausted if max_sequences, or the tenant's, are alive.
-  // O(pages).
+  // Reserve (again) before Commit. kResourceExhausted if max_sequences, or the tenant's, are alive,
+  // or if the heap has no memory for its retention. O(pages).
   absl::StatusOr<Sequence> Fork() const;
 
   int32_t length() const;

@@ -186,11 +186,20 @@ void CacheCore::Evict(int32_t group, int32_t account, int32_t count) {
     for (const PageId page : batch) index_.PrefetchNode(index_.node_of(group, page));
     for (const PageId page : batch) index_.PrefetchSlot(index_.node_of(group, page));
     const int32_t next = std::min(count, kBatch);
+    int32_t taken = 0;
     for (int32_t i = 0; i < std::max(waiting, next); ++i) {
       if (i < next) {
-        const PageId page = victims[turn ^ 1][i] = cached.Take();
-        index_.PrefetchKey(group, page);
-        g.allocator.Prefetch(page);
+        const PageId page = cached.Take();
+        if (g.counts_uses && index_.next_duplicate(group, page) != page) {
+          // At once: a policy spares a page with cached successors unless it has a duplicate, and
+          // would take this one for the duplicate that stays.
+          index_.Detach(group, page);
+          FreePage(g, page);
+        } else {
+          victims[turn ^ 1][taken++] = page;
+          index_.PrefetchKey(group, page);
+          g.allocator.Prefetch(page);
+        }
       }
       if (i < waiting) {
         index_.Detach(group, batch[i]);
@@ -198,7 +207,7 @@ void CacheCore::Evict(int32_t group, int32_t account, int32_t count) {
       }
     }
     count -= next;
-    waiting = next;
+    waiting = taken;
   }
 }
 

@@ -37,7 +37,8 @@ class Reclaimer {
   virtual void Insert(PageId page, const Release& release) = 0;  // REQUIRES: out, and indexed
   virtual void Revive(PageId page) = 0;  // a prompt hit it: out again. REQUIRES: cached
   virtual void Erase(PageId page) = 0;   // it loses its key: out. REQUIRES: cached, still indexed
-  virtual PageId Take() = 0;             // the victim, now out. REQUIRES: size() > 0
+  // The victim, now out; if it has a duplicate it loses its key before the next call.
+  virtual PageId Take() = 0;  // REQUIRES: size() > 0
 
   // --- What only some policies want to know ---
   // Asks for the two calls below; a policy that does not count uses is spared them.

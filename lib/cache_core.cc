@@ -203,6 +203,7 @@ Sequence CacheCore::NewSequence() {
   state = State{};
   state.generation = generation;
   state.alive = true;
+  if (!retention_.empty()) retention_[static_cast<size_t>(slot)].passed.fill({});
   return Sequence(this, slot, generation);
 }
 
@@ -232,7 +233,10 @@ absl::StatusOr<Sequence> CacheCore::Fork(const Sequence& sequence) {
   }
   // Both now share the page that would be written next: the original has to ask again, too.
   if (tail_shared) source.capacity = source.length;
-  if (state.retains) retention_[fork.slot_] = retention_[from];
+  if (state.retains) {
+    retention_[fork.slot_].ranges = retention_[from].ranges;
+    retention_[fork.slot_].longest = retention_[from].longest;
+  }
   return fork;
 }
 

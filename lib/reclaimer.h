@@ -48,8 +48,13 @@ class Reclaimer {
   virtual void HitLive(PageId) {}  // a prompt hit it while others held it
 
   // --- What only RetainingReclaimer wants to know ---
-  // A sequence lets the page go, others may still hold it. Before Insert, if that follows.
-  virtual void Note(PageId, const Release&) {}
+  // A sequence lets the page go, others may still hold it. Before Insert, if that follows. What the
+  // page is worth from now on.
+  struct Worth {
+    uint8_t priority = 0;  // see Retention in kv_cache.h
+    int64_t expiry = 0;    // the step at which a priority above the default ends
+  };
+  virtual Worth Note(PageId, const Release&) { return {}; }
   virtual void BeginStep(int64_t) {}  // the number of the step, in increasing order
 
   // --- Reading ---

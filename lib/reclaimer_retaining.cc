@@ -19,13 +19,14 @@ void RetainingReclaimer::EndIfOver(Kept* kept) const {
   if (kept->over > 0 && kept->expiry <= step_) kept->over = 0;
 }
 
-void RetainingReclaimer::Note(PageId page, const Release& release) {
+Reclaimer::Worth RetainingReclaimer::Note(PageId page, const Release& release) {
   Kept& kept = At(page);
   EndIfOver(&kept);
   if (release.priority > kDefault) {
     kept.expiry = kept.over > 0 ? std::max(kept.expiry, release.expiry) : release.expiry;
   }
   kept.over = std::max(kept.over, static_cast<int8_t>(release.priority - kDefault));
+  return {.priority = static_cast<uint8_t>(PriorityOf(page)), .expiry = kept.expiry};
 }
 
 void RetainingReclaimer::Insert(PageId page, const Release& release) {

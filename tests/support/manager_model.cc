@@ -133,6 +133,7 @@ void Model::Do(const ForkOp& op) {
   twin->may_lose = seq->may_lose;
   twin->awaits_plan = seq->awaits_plan;
   twin->tables.resize(static_cast<size_t>(groups()));
+  twin->passed.resize(static_cast<size_t>(groups()));
   seqs_.push_back(std::move(twin));
   Seq& added = *seqs_.back();
   if (added.handle.length() != seq->handle.length()) return Fail("a fork of another length");

@@ -50,6 +50,7 @@ void Model::AfterCommit(Seq& seq, int old_length) {
       Page& page = PageAt(g, seq.tables[g][slot]);
       page.indexed = seq.certain ? Known::kYes : Known::kMaybe;
       page.priority = 0;  // what was before says nothing about this
+      page.unsure = false;
     }
   }
   const int unit = Unit(options_);

@@ -29,15 +29,38 @@ Model::Worth Model::WorthOf(const Seq& seq, int group, int slot) const {
   return worth;
 }
 
-// A page keeps the most that any request gave it, until that is over.
-void Model::Note(const Seq& seq, int group, PageId id, int slot) {
+// A page keeps the most that any request gave it, until that is over. It gets what the pages after
+// it are worth by then, whoever gave them that.
+void Model::Note(Seq& seq, int group, PageId id, int slot) {
   Page& page = PageAt(group, id);
-  const Worth worth = WorthOf(seq, group, slot);
+  if (page.indexed == Known::kNo) return;
+  Worth worth = WorthOf(seq, group, slot);
+  auto& [priority, ends, unsure] = seq.passed[static_cast<size_t>(group)];
+  if (priority > kDefaultPriority && ends <= steps_) priority = kDefaultPriority;
+  if (Lookback(group) == kAllTokens) {
+    worth.priority = std::max(worth.priority, priority);
+    if (priority > kDefaultPriority) worth.ends = std::max(worth.ends, ends);
+  }
   if (worth.priority > kDefaultPriority) {
     const bool above = page.priority > kDefaultPriority;
     page.ends = above ? std::max(page.ends, worth.ends) : worth.ends;
   }
   page.priority = std::max(page.priority, worth.priority);
+  // If this page is not in the index, those before it get nothing from it.
+  page.unsure = page.unsure || unsure;
+  unsure = page.unsure || page.indexed == Known::kMaybe;
+  priority = page.priority;
+  ends = page.ends;
+}
+
+// What was computed before anybody asked for retention counts as used by default.
+void Model::BeginToRetain(int account) {
+  if (!retaining_.insert(account).second) return;
+  for (auto& group : pages_) {
+    for (Page& page : group) {
+      if (page.account == account) page.priority = std::max(page.priority, kDefaultPriority);
+    }
+  }
 }
 
 // A step begins. What is over counts as just given back, with the default.
@@ -90,7 +113,7 @@ bool Model::AdoptPage(const Seq& seq, int group, size_t slot, PageId was, PageId
 // back.
 void Model::Adopt(const std::vector<Seq*>& changed, const Stats& before, bool allocates) {
   struct Gone {
-    const Seq* seq;
+    Seq* seq;
     PageId page;
     int slot;
   };
@@ -130,7 +153,7 @@ void Model::Adopt(const std::vector<Seq*>& changed, const Stats& before, bool al
   }
 }
 
-void Model::GiveBack(const Seq& seq, int group, PageId id, int slot) {
+void Model::GiveBack(Seq& seq, int group, PageId id, int slot) {
   Page& page = PageAt(group, id);
   Note(seq, group, id, slot);
   if (--page.refs > 0) return;
@@ -184,6 +207,7 @@ void Model::CheckEvictions(int group, const std::vector<PageId>& taken,
       Page& page = PageAt(group, taken[next++]);
       page.account = charge.account;
       page.priority = 0;
+      page.unsure = false;
     }
   }
 }
@@ -200,6 +224,7 @@ void Model::CheckVictim(int group, const Page& victim, int victim_account) {
   for (const Page& page : pages_[group]) {
     if (page.refs > 0 || page.held + page.planned > 0 || page.indexed != Known::kYes) continue;
     if (page.account != victim_account) continue;
+    if (page.unsure || victim.unsure) continue;
     if (page.priority < victim.priority) {
       return Fail("evicted a page of priority " + std::to_string(victim.priority) +
                   " although one of priority " + std::to_string(page.priority) + " was left");

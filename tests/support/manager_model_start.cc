@@ -134,6 +134,7 @@ void Model::Do(const StartOp& op) {
   seq->ns = op.ns;
   seq->account = AccountOf(op.ns);
   seq->retention = op.retention;
+  if (!op.retention.empty()) BeginToRetain(seq->account);
   seq->path = PathOf(op.ns, op.prompt);
   if (op.read) ExpectHit(seq->path, hit);
   seq->path.resize(static_cast<size_t>(hit));
@@ -141,6 +142,7 @@ void Model::Do(const StartOp& op) {
   seq->write = op.write;
   seq->certain = options_.max_index_nodes == 0;
   seq->tables.resize(static_cast<size_t>(groups()));
+  seq->passed.resize(static_cast<size_t>(groups()));
   seqs_.push_back(std::move(seq));
   Adopt({seqs_.back().get()}, stats, /*allocates=*/false);
 }

@@ -147,6 +147,7 @@ class Model {
     int account = 0;           // who pays for it
     int priority = 0;          // what it is worth, since it is indexed
     int64_t ends = 0;          // the step at which a priority above the default is over
+    bool unsure = false;       // it may be worth less
     int node() const { return cells.back().node; }
   };
   struct Seq {
@@ -156,6 +157,12 @@ class Model {
     std::vector<int> path;  // a node per token
     std::vector<Retention> retention;
     int longest = 0;  // tokens that it ever had before a Truncate
+    struct Passed {
+      int priority = 0;
+      int64_t ends = 0;
+      bool unsure = false;
+    };
+    std::vector<Passed> passed;  // [group] what the pages that it let go are worth
     Tokens todo;
     bool write = true;
     bool certain = true;  // its pages are in the index, for all that the model knows
@@ -240,8 +247,9 @@ class Model {
     int64_t ends = 0;
   };
   Worth WorthOf(const Seq& seq, int group, int slot) const;
-  void Note(const Seq& seq, int group, PageId page, int slot);
+  void Note(Seq& seq, int group, PageId page, int slot);
   void EndLifetimes();
+  void BeginToRetain(int account);
 
   Need NeedOf(const std::vector<Seq*>& seqs, const std::vector<int>& counts);
   void AddWriters(int group, const std::map<PageId, int>& writers, Need* need);
@@ -254,7 +262,7 @@ class Model {
                       const std::vector<Charge>& charges, const GroupStats& before);
   void CheckVictim(int group, const Page& victim, int victim_account);
   void CheckClosed(int group, int node);
-  void GiveBack(const Seq& seq, int group, PageId page, int slot);
+  void GiveBack(Seq& seq, int group, PageId page, int slot);
   void CarryOutPlan(bool fails);
   void WriteTokens(Seq& seq, const Tokens& tokens);
   void AfterCommit(Seq& seq, int old_length);
@@ -285,7 +293,8 @@ class Model {
   uint64_t last_ticket_ = 0;
   int64_t now_ = 0;
   int64_t audited_ = 0;
-  int64_t steps_ = 0;  // plans taken
+  int64_t steps_ = 0;        // plans taken
+  std::set<int> retaining_;  // accounts
   int64_t copies_failed_ = 0;
   bool plan_pending_ = false;
   bool windows_ = false;

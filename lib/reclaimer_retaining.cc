@@ -77,7 +77,9 @@ PageId RetainingReclaimer::Take() {
   if (skip_empty(&low_, kDefault)) {
     list = low_;
   } else if (inner_->size() > 0) {
-    return inner_->Take();
+    const PageId victim = inner_->Take();
+    KeepDuplicatesOf(victim);
+    return victim;
   } else {
     QUIRE_CHECK(skip_empty(&high_, kPriorities), "no page is cached");
     list = high_;
@@ -85,6 +87,17 @@ PageId RetainingReclaimer::Take() {
   const PageId victim = lists_.Oldest(list);
   LeaveLists(victim);
   return victim;
+}
+
+// The inner policy may give up a page whose successors are cached, because a duplicate is left.
+// That one is in use now, for else it would have left before if it is worth less; it must not do so
+// later.
+void RetainingReclaimer::KeepDuplicatesOf(PageId page) {
+  const PrefixIndex& index = *group_.index;
+  for (PageId other = index.next_duplicate(group_.group, page); other != page;
+       other = index.next_duplicate(group_.group, other)) {
+    At(other).over = std::max<int8_t>(At(other).over, 0);
+  }
 }
 
 bool RetainingReclaimer::Indexed(PageId page) {

@@ -80,6 +80,7 @@ class RetainingReclaimer final : public Reclaimer {
   void EndIfOver(Kept* kept) const;
   std::string OrderFault(PageId page) const;
   void LeaveLists(PageId page);
+  void KeepDuplicatesOf(PageId page);
 
   // The queue of lifetimes: a binary heap, its places numbered from 1.
   bool EndsBefore(PageId a, PageId b) const;

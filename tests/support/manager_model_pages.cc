@@ -46,9 +46,10 @@ void Model::Note(Seq& seq, int group, PageId id, int slot) {
     page.ends = above ? std::max(page.ends, worth.ends) : worth.ends;
   }
   page.priority = std::max(page.priority, worth.priority);
-  // If this page is not in the index, those before it get nothing from it.
+  // If this page is not in the index, those before it get nothing from it; nor do they get what it
+  // was raised to later in the same call.
   page.unsure = page.unsure || unsure;
-  unsure = page.unsure || page.indexed == Known::kMaybe;
+  unsure = page.unsure || page.indexed == Known::kMaybe || page.raised_at == now_;
   priority = page.priority;
   ends = page.ends;
 }
@@ -189,7 +190,7 @@ void Model::CheckEvictions(int group, const std::vector<PageId>& taken,
     Page& page = PageAt(group, id);
     sure[page.account] += page.indexed == Known::kYes;
     perhaps[page.account] += page.indexed == Known::kMaybe;
-    if (page.indexed == Known::kYes) victims.push_back(page);
+    if (page.indexed != Known::kNo) victims.push_back(page);
     page.indexed = Known::kNo;
     page.cells.assign(page.cells.size(), Cell());
     page.released_at = -1;
@@ -200,7 +201,10 @@ void Model::CheckEvictions(int group, const std::vector<PageId>& taken,
     return Fail("account " + std::to_string(a) + " gave up " + std::to_string(sure[a]) +
                 " pages, should have been " + std::to_string(given[a]));
   }
-  for (const Page& victim : victims) CheckVictim(group, victim, victim.account);
+  for (const Page& victim : victims) {
+    if (victim.indexed == Known::kYes) CheckVictim(group, victim, victim.account);
+  }
+  for (const Page& victim : victims) KeepDuplicatesOf(group, victim);
   size_t next = 0;
   for (const Charge& charge : charges) {
     for (int64_t i = 0; i < charge.pages; ++i) {
@@ -237,6 +241,20 @@ void Model::CheckVictim(int group, const Page& victim, int victim_account) {
     }
   }
   CheckClosed(group, victim.node());
+}
+
+// A page may go before its successors if there is another of the same tokens; that one is worth the
+// default at least, from then on.
+void Model::KeepDuplicatesOf(int group, const Page& victim) {
+  if (retaining_.count(victim.account) == 0) return;
+  for (Page& page : pages_[group]) {
+    if (page.indexed == Known::kNo || page.node() != victim.node()) continue;
+    if (victim.unsure || victim.indexed == Known::kMaybe) page.unsure = true;
+    if (victim.priority == kDefaultPriority) {
+      page.priority = std::max(page.priority, kDefaultPriority);
+    }
+    page.raised_at = now_;
+  }
 }
 
 // No page stays without the page before it, unless it was a source when its holder let it go.

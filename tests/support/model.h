@@ -148,6 +148,7 @@ class Model {
     int priority = 0;          // what it is worth, since it is indexed
     int64_t ends = 0;          // the step at which a priority above the default is over
     bool unsure = false;       // it may be worth less
+    int64_t raised_at = -1;    // when a duplicate of it went
     int node() const { return cells.back().node; }
   };
   struct Seq {
@@ -262,6 +263,7 @@ class Model {
                       const std::vector<Charge>& charges, const GroupStats& before);
   void CheckVictim(int group, const Page& victim, int victim_account);
   void CheckClosed(int group, int node);
+  void KeepDuplicatesOf(int group, const Page& victim);
   void GiveBack(Seq& seq, int group, PageId page, int slot);
   void CarryOutPlan(bool fails);
   void WriteTokens(Seq& seq, const Tokens& tokens);

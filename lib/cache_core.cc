@@ -6,8 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/check.h"
-#include "lib/out_of_memory.h"
 #include "lib/new_reclaimer.h"
+#include "lib/out_of_memory.h"
 
 namespace quire {
 
@@ -240,6 +240,7 @@ Sequence CacheCore::NewSequence(int32_t account) {
   state.generation = generation;
   state.alive = true;
   state.account = static_cast<uint8_t>(account);
+  if (!retention_.empty()) retention_[static_cast<size_t>(slot)].passed.fill({});
   return Sequence(this, slot, generation);
 }
 

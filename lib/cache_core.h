@@ -192,6 +192,9 @@ class CacheCore {
   struct SequenceRetention {
     std::vector<Retention> ranges;  // by begin
     int32_t longest = 0;            // the sequence's greatest length before a Truncate
+    // [group] what the pages that it let go are worth, at most. What stands before them gets that,
+    // too: others may have raised them, and hold other pages of the prefix before.
+    std::array<Reclaimer::Worth, kMaxGroups> passed;
   };
 
   explicit CacheCore(const Options& options) : options_(options) {}
@@ -304,6 +307,7 @@ class CacheCore {
                     Release* release) const;
   void NoteRelease(const State& state, int32_t slot, int32_t group, int32_t logical,
                    Release* release);
+  void Raise(const Reclaimer::Worth& least, Release* release) const;
   void BeginStep();
 
   // cache_core_commit.cc

@@ -209,7 +209,8 @@ void CacheCore::Evict(int32_t group, int32_t account, int32_t count) {
         index_.PrefetchKey(group, page);
         g.allocator.Prefetch(page);
         if (g.counts_uses && index_.next_duplicate(group, page) != page) {
-          // At once: the next choice must not take it for one that stands in for its duplicates.
+          // At once: a policy spares a page with cached successors unless it has a duplicate, and
+          // would take this one for the duplicate that stays.
           index_.Detach(group, page);
           FreePage(g, page);
         } else {

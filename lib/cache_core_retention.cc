@@ -105,9 +105,27 @@ void CacheCore::AddRetention(const State& state, int32_t slot, int32_t group, in
 // that lets the page go, not of the last one alone.
 void CacheCore::NoteRelease(const State& state, int32_t slot, int32_t group, int32_t logical,
                             Release* release) {
-  if (state.retains) AddRetention(state, slot, group, logical, release);
   const PageId page = Row(group, slot)[logical];
-  CachedOf(groups_[group], page).Note(page, *release);
+  if (!index_.keyed(group, page)) return;  // will be free, and what it was worth is long over
+  release->priority = kDefaultPriority;
+  release->expiry = 0;
+  if (state.retains) AddRetention(state, slot, group, logical, release);
+  Group& g = groups_[group];
+  if (g.options.lookback_tokens != kAllTokens) {
+    CachedOf(g, page).Note(page, *release);  // of use without the pages before it
+    return;
+  }
+  Reclaimer::Worth& passed = retention_[static_cast<size_t>(slot)].passed[group];
+  Raise(passed, release);
+  passed = CachedOf(g, page).Note(page, *release);
+}
+
+// To at least that priority and expiry.
+void CacheCore::Raise(const Reclaimer::Worth& least, Release* release) const {
+  const bool over = least.priority > kDefaultPriority && least.expiry <= step_;
+  const int32_t priority = over ? kDefaultPriority : least.priority;
+  release->priority = std::max(release->priority, static_cast<uint8_t>(priority));
+  if (priority > kDefaultPriority) release->expiry = std::max(release->expiry, least.expiry);
 }
 
 void CacheCore::BeginStep() {

@@ -37,7 +37,8 @@ class Reclaimer {
   virtual void Insert(PageId page, const Release& release) = 0;  // REQUIRES: out, and indexed
   virtual void Revive(PageId page) = 0;  // a prompt hit it: out again. REQUIRES: cached
   virtual void Erase(PageId page) = 0;   // it loses its key: out. REQUIRES: cached, still indexed
-  virtual PageId Take() = 0;             // the victim, now out. REQUIRES: size() > 0
+  // The victim, now out; if it has a duplicate it loses its key before the next call.
+  virtual PageId Take() = 0;  // REQUIRES: size() > 0
   // It loses its key while it is out. Whoever gets a page must not meet what was known of it when
   // another had it: which page that is depends on all who use the pool.
   virtual void Forget(PageId) {}
@@ -50,8 +51,13 @@ class Reclaimer {
   virtual void HitLive(PageId) {}  // a prompt hit it while others held it
 
   // --- What only RetainingReclaimer wants to know ---
-  // A sequence lets the page go, others may still hold it. Before Insert, if that follows.
-  virtual void Note(PageId, const Release&) {}
+  // A sequence lets the page go, others may still hold it. Before Insert, if that follows. What the
+  // page is worth from now on.
+  struct Worth {
+    uint8_t priority = 0;  // see Retention in kv_cache.h
+    int64_t expiry = 0;    // the step at which a priority above the default ends
+  };
+  virtual Worth Note(PageId, const Release&) { return {}; }
   virtual void BeginStep(int64_t) {}  // the number of the step, in increasing order
 
   // --- Reading ---

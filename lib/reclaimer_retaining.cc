@@ -19,13 +19,14 @@ void RetainingReclaimer::EndIfOver(Kept* kept) const {
   if (kept->over > 0 && kept->expiry <= step_) kept->over = 0;
 }
 
-void RetainingReclaimer::Note(PageId page, const Release& release) {
+Reclaimer::Worth RetainingReclaimer::Note(PageId page, const Release& release) {
   Kept& kept = At(page);
   EndIfOver(&kept);
   if (release.priority > kDefault) {
     kept.expiry = kept.over > 0 ? std::max(kept.expiry, release.expiry) : release.expiry;
   }
   kept.over = std::max(kept.over, static_cast<int8_t>(release.priority - kDefault));
+  return {.priority = static_cast<uint8_t>(PriorityOf(page)), .expiry = kept.expiry};
 }
 
 void RetainingReclaimer::Insert(PageId page, const Release& release) {
@@ -77,7 +78,9 @@ PageId RetainingReclaimer::Take() {
   if (skip_empty(&low_, kDefault)) {
     list = low_;
   } else if (inner_->size() > 0) {
-    return inner_->Take();
+    const PageId victim = inner_->Take();
+    KeepDuplicatesOf(victim);
+    return victim;
   } else {
     QUIRE_CHECK(skip_empty(&high_, kPriorities), "no page is cached");
     list = high_;
@@ -86,6 +89,17 @@ PageId RetainingReclaimer::Take() {
   LeaveLists(victim);
   inner_->Forget(victim);
   return victim;
+}
+
+// The inner policy may give up a page whose successors are cached, because a duplicate is left.
+// That one is in use now, for else it would have left before if it is worth less; it must not do so
+// later.
+void RetainingReclaimer::KeepDuplicatesOf(PageId page) {
+  const PrefixIndex& index = *group_.index;
+  for (PageId other = index.next_duplicate(group_.group, page); other != page;
+       other = index.next_duplicate(group_.group, other)) {
+    At(other).over = std::max<int8_t>(At(other).over, 0);
+  }
 }
 
 bool RetainingReclaimer::Indexed(PageId page) {

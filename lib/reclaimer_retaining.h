@@ -5,9 +5,10 @@
 //
 // Prefix-closed, without counting children:
 //   * The core notes, for each page that a sequence lets go, the highest priority and the latest
-//     expiry of all that follows the page in that sequence. Who holds a page holds its parent, and
-//     lets that go later. Both are kept as maxima until they are over, so a parent has at least its
-//     children's priority and expiry.
+//     expiry of all that follows the page in that sequence, and of what the pages that the sequence
+//     let go before it are worth by then: others may have raised those and hold a duplicate of this
+//     one. Who holds a page holds its parent, and lets that go later. Both are kept as maxima until
+//     they are over, so a parent has at least its children's priority and expiry.
 //   * A child in a lower list goes first. In the same list it arrived first, as in lib/reclaimer_
 //     simple.h. Of pages whose lifetime ends at one step the deeper ones reach the inner policy
 //     first, and of equally deep ones, who came first.
@@ -50,7 +51,7 @@ class RetainingReclaimer final : public Reclaimer {
   bool counts_uses() const override { return true; }
   bool Indexed(PageId page) override;
   void HitLive(PageId page) override { inner_->HitLive(page); }
-  void Note(PageId page, const Release& release) override;
+  Worth Note(PageId page, const Release& release) override;
   void BeginStep(int64_t step) override;
 
   void Prefetch(PageId page) const override;
@@ -81,6 +82,7 @@ class RetainingReclaimer final : public Reclaimer {
   void EndIfOver(Kept* kept) const;
   std::string OrderFault(PageId page) const;
   void LeaveLists(PageId page);
+  void KeepDuplicatesOf(PageId page);
 
   // The queue of lifetimes: a binary heap, its places numbered from 1.
   bool EndsBefore(PageId a, PageId b) const;

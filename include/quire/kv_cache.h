@@ -123,7 +123,7 @@ inline constexpr int32_t kDefaultPriority = 50;
 //
 // A prefix is of use only as a whole, so a page gets the highest priority and the longest lifetime
 // of all that follows it in the request. If several requests used a page it keeps the highest
-// priority and the latest end that any of them gave it.
+// priority and the latest end that any of them gave it, and the pages before it get that, too.
 struct Retention {
   // Tokens [begin, end) of the sequence, committed ones included. 0 <= begin < end; end may lie
   // past the prompt, kAllTokens is everything to come. Where ranges overlap the highest priority

@@ -1,7 +1,6 @@
-// Drawing and printing of the operations of model.h.
+// Draws options and operations. No std::distribution: a seed means the same on every machine.
 
 #include <algorithm>
-#include <sstream>
 
 #include "tests/support/model.h"
 
@@ -9,88 +8,27 @@ namespace quire::testing {
 
 namespace {
 
-template <typename T>
-std::string List(const std::vector<T>& values) {
-  std::string out = "{";
-  for (size_t i = 0; i < values.size(); ++i) out += (i ? "," : "") + std::to_string(values[i]);
-  return out + "}";
-}
-
-std::string Bool(bool value) { return value ? "true" : "false"; }
-
-struct Printer {
-  std::ostream& out;
-  void operator()(const StartOp& op) {
-    out << "StartOp{" << op.ns << ", " << List(op.prompt) << ", " << Bool(op.read) << ", "
-        << Bool(op.write) << "}";
-  }
-  void operator()(const MatchOp& op) {
-    out << "MatchOp{" << op.ns << ", " << List(op.prompt) << "}";
-  }
-  void operator()(const ReserveOp& op) {
-    out << "ReserveOp{" << op.seq << ", " << op.tokens << "}";
-  }
-  void operator()(const ReserveAllOp& op) {
-    out << "ReserveAllOp{" << List(op.seqs) << ", " << List(op.counts) << "}";
-  }
-  void operator()(const CommitOp& op) {
-    out << "CommitOp{" << op.seq << ", " << List(op.tokens) << "}";
-  }
-  void operator()(const CommitAllOp& op) {
-    out << "CommitAllOp{" << List(op.seqs) << ", " << List(op.tokens) << ", " << List(op.counts)
-        << "}";
-  }
-  void operator()(const DraftOp& op) { out << "DraftOp{" << op.seq << "}"; }
-  void operator()(const TruncateOp& op) {
-    out << "TruncateOp{" << op.seq << ", " << op.length << "}";
-  }
-  void operator()(const ForkOp& op) { out << "ForkOp{" << op.seq << "}"; }
-  void operator()(const DropOp& op) { out << "DropOp{" << op.seq << "}"; }
-  void operator()(const TakePlanOp& op) { out << "TakePlanOp{" << Bool(op.fails) << "}"; }
-  void operator()(const RetireOp&) { out << "RetireOp{}"; }
-  void operator()(const ClearOp&) { out << "ClearOp{}"; }
-};
-
 uint64_t Mix(uint64_t x) {
   x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
   x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
   return x ^ (x >> 31);
 }
 
-}  // namespace
-
-std::ostream& operator<<(std::ostream& out, const Op& op) {
-  std::visit(Printer{out}, op);
-  return out;
-}
-
-std::string Print(const Options& options) {
-  std::ostringstream out;
-  out << "Options options;\n";
-  for (const GroupOptions& group : options.groups) {
-    out << "options.groups.push_back({" << group.tokens_per_page << ", " << group.page_count << ", "
-        << group.page_bytes << ", ";
-    if (group.lookback_tokens == kAllTokens) {
-      out << "kAllTokens});\n";
-    } else {
-      out << group.lookback_tokens << "});\n";
-    }
+// Shares for one to three of the tenants. What is guaranteed is at most all of the pool.
+template <typename Below>
+std::vector<Quota> DrawQuotas(Below below) {
+  std::vector<Quota> quotas;
+  for (const char* tenant : {"a", "b", ""}) {
+    if (!quotas.empty() && below(2) == 0) continue;
+    Quota& quota = quotas.emplace_back();
+    quota.tenant = tenant;
+    quota.guaranteed_permille = below(4) == 0 ? 0 : below(334);
+    if (below(2) == 0) quota.max_permille = std::max(quota.guaranteed_permille, 150 + below(851));
   }
-  out << "options.max_sequences = " << options.max_sequences << ";\n"
-      << "options.max_sequence_tokens = " << options.max_sequence_tokens << ";\n"
-      << "options.prefix_caching = " << Bool(options.prefix_caching) << ";\n"
-      << "options.min_copy_tokens = " << options.min_copy_tokens << ";\n"
-      << "options.max_rollback_tokens = " << options.max_rollback_tokens << ";\n"
-      << "options.max_index_nodes = " << options.max_index_nodes << ";\n"
-      << "options.hash_seed = " << options.hash_seed << "u;\n";
-  return out.str();
+  return quotas;
 }
 
-std::string Print(const std::vector<Op>& ops) {
-  std::ostringstream out;
-  for (const Op& op : ops) out << "    " << op << ",\n";
-  return out.str();
-}
+}  // namespace
 
 Options DrawOptions(uint64_t seed) {
   uint64_t state = Mix(seed + 77);
@@ -133,11 +71,14 @@ Options DrawOptions(uint64_t seed) {
   options.reclaim = below(2) == 0
                         ? Reclaim::kLru
                         : static_cast<Reclaim>(below(static_cast<int>(Reclaim::kLearned) + 1));
+  if (below(3) == 0) options.quotas = DrawQuotas(below);
   return options;
 }
 
 // Mixed twice: states that are a step apart would draw the same numbers, one later.
-OpSource::OpSource(uint64_t seed) : state_(Mix(Mix(seed + 1) + 0x632BE59BD9B4E019u)) {}
+OpSource::OpSource(uint64_t seed) : state_(Mix(Mix(seed + 1) + 0x632BE59BD9B4E019u)) {
+  retains_ = OneIn(2);
+}
 
 uint64_t OpSource::Random() { return Mix(state_ += 0x9E3779B97F4A7C15u); }
 
@@ -150,7 +91,7 @@ Tokens OpSource::Suffix(int longest) {
 
 Tokens OpSource::DrawPrompt(const Model& model, int* ns) {
   const int longest = std::min(model.options().max_sequence_tokens, 40);
-  *ns = OneIn(3) ? Below(4) : 0;
+  *ns = OneIn(3) ? Below(kNamespaces) : OneIn(2) ? 1 : 0;
   Tokens prompt;
   if (!seen_.empty() && !OneIn(5)) {
     const auto& [old_ns, old] = seen_[static_cast<size_t>(Below(static_cast<int>(seen_.size())))];
@@ -165,6 +106,35 @@ Tokens OpSource::DrawPrompt(const Model& model, int* ns) {
   seen_.emplace_back(*ns, prompt);
   if (seen_.size() > 24) seen_.erase(seen_.begin() + Below(24));
   return prompt;
+}
+
+// Few priorities, so that they meet, and lifetimes that end within the run.
+std::vector<Retention> OpSource::DrawRetention() {
+  static constexpr int kPriorities[] = {0, 20, 49, 50, 51, 80, 100};
+  std::vector<Retention> ranges(static_cast<size_t>(1 + Below(3)));
+  for (Retention& range : ranges) {
+    range.begin = OneIn(2) ? 0 : Below(30);
+    range.end = OneIn(2) ? kAllTokens : range.begin + 1 + Below(12);
+    range.priority = kPriorities[Below(7)];
+    range.lifetime_steps = OneIn(2) ? 0 : 1 + Below(20);
+  }
+  if (!OneIn(40)) return ranges;
+  // One that Start must refuse.
+  Retention& range = ranges.back();
+  switch (Below(4)) {
+    case 0:
+      range.begin = -1;
+      break;
+    case 1:
+      range.end = range.begin;
+      break;
+    case 2:
+      range.priority = OneIn(2) ? -1 : 101;
+      break;
+    default:
+      range.lifetime_steps = -1;
+  }
+  return ranges;
 }
 
 // What an engine would commit next: the rest of the prompt, then sampled tokens.
@@ -199,26 +169,38 @@ std::vector<Op> OpSource::Batch(const Model& model) {
   return ops;
 }
 
+// Something that needs no sequence.
+std::vector<Op> OpSource::Ask(const Model& model) {
+  int ns = 0;
+  const Tokens prompt = DrawPrompt(model, &ns);
+  if (OneIn(8)) {
+    return {FitsOp{ns, OneIn(20) ? -Below(2) : Below(70), OneIn(20) ? -Below(2) : 1 + Below(9)}};
+  }
+  if (OneIn(7)) return {MatchOp{ns, prompt}};
+  StartOp start{ns, prompt, !OneIn(12), !OneIn(12)};
+  if (retains_ && OneIn(2)) start.retention = DrawRetention();
+  return {start};
+}
+
+// A step of one sequence.
+std::vector<Op> OpSource::Step(const Model& model) {
+  const int seq = Below(model.live());
+  const int count = 1 + Below(OneIn(3) ? 12 : 3);
+  std::vector<Op> ops = {ReserveOp{seq, count}};
+  if (OneIn(2)) ops.push_back(TakePlanOp{OneIn(12)});
+  if (OneIn(5)) ops.push_back(DraftOp{seq});
+  if (!OneIn(5)) ops.push_back(CommitOp{seq, NextTokens(model, seq, 1 + Below(count))});
+  if (OneIn(2)) ops.push_back(RetireOp{});
+  return ops;
+}
+
 std::vector<Op> OpSource::Next(const Model& model) {
   if (model.tickets() > 3) return {RetireOp{}};
   const int kind = Below(100);
-  if (model.live() == 0 || kind < 22) {
-    int ns = 0;
-    const Tokens prompt = DrawPrompt(model, &ns);
-    if (OneIn(6)) return {MatchOp{ns, prompt}};
-    return {StartOp{ns, prompt, !OneIn(12), !OneIn(12)}};
-  }
+  if (model.live() == 0 || kind < 23) return Ask(model);
   const int seq = Below(model.live());
   if (kind < 47) return Batch(model);
-  if (kind < 67) {
-    const int count = 1 + Below(OneIn(3) ? 12 : 3);
-    std::vector<Op> ops = {ReserveOp{seq, count}};
-    if (OneIn(2)) ops.push_back(TakePlanOp{OneIn(12)});
-    if (OneIn(5)) ops.push_back(DraftOp{seq});
-    if (!OneIn(5)) ops.push_back(CommitOp{seq, NextTokens(model, seq, 1 + Below(count))});
-    if (OneIn(2)) ops.push_back(RetireOp{});
-    return ops;
-  }
+  if (kind < 67) return Step(model);
   if (kind < 75) {
     if (OneIn(20)) return {TruncateOp{seq, model.length(seq) + 1}};
     // Most often a sequence with lost data goes back to what is good, as an engine would.

@@ -245,7 +245,8 @@ class PlainModel {
     }
     std::stable_sort(over.begin(), over.end(), [&](int32_t a, int32_t b) {
       if (pages[a].expiry != pages[b].expiry) return pages[a].expiry < pages[b].expiry;
-      return depth_[a] > depth_[b];
+      if (depth_[a] != depth_[b]) return depth_[a] > depth_[b];
+      return pages[a].arrived < pages[b].arrived;
     });
     for (const int32_t p : over) {
       pages[p].priority = 50;

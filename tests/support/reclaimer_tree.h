@@ -92,9 +92,13 @@ class ReclaimerTree {
       policy_->Insert(PageId{page}, release);
     }
   }
-  // The page loses its key: a cached one is free, of a live one nobody tells the policy.
+  // The page loses its key: a cached one is free, a live one goes on without it.
   void LoseKey(int page) {
-    if (cached(page)) policy_->Erase(PageId{page});
+    if (cached(page)) {
+      policy_->Erase(PageId{page});
+    } else {
+      policy_->Forget(PageId{page});
+    }
     index_.Detach(0, PageId{page});
   }
   int Take() {

@@ -31,7 +31,7 @@ namespace quire::testing {
 namespace {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int64_t kLookups = 1'000'000;
+constexpr int64_t kLookups = 500'000;
 #else
 constexpr int64_t kLookups = 10'000'000;
 #endif

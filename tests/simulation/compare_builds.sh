@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# compare_builds.sh FOLDER [SEEDS [STEPS]]: builds the simulation four times, with g++ and clang++,
+# at -O0 and at -O2, without sanitizers, and compares the hashes of its traces. FOLDER keeps objects.
+# It calls the compilers itself: a build folder of CMake has one compiler only.
+set -euo pipefail
+
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+folder="${1:?compare_builds.sh FOLDER [SEEDS [STEPS]]}"
+seeds="${2:-200}"
+steps="${3:-5000}"
+cd "$root"
+
+command -v pkg-config > /dev/null || { echo "pkg-config is needed to find Abseil" >&2; exit 1; }
+read -ra libraries < <(pkg-config --libs absl_status absl_statusor absl_strings absl_raw_hash_set \
+  absl_hash)
+launcher=()
+if command -v ccache > /dev/null; then launcher=(ccache); fi
+compilers=()
+for compiler in g++ clang++-14; do
+  if command -v "$compiler" > /dev/null; then
+    compilers+=("$compiler")
+  else
+    echo "no $compiler: left out" >&2
+  fi
+done
+
+# Of the library what touches no device: that is all the simulation uses.
+sources=(tests/simulation/main.cc tests/support/simulation_*.cc)
+for source in lib/*.cc; do [[ "$source" == *device* ]] || sources+=("$source"); done
+
+# A line for each object: compiler, level, source, object.
+jobs() {
+  local compiler level source
+  for compiler in "${compilers[@]}"; do
+    for level in -O0 -O2; do
+      mkdir -p "$folder/$compiler$level"
+      for source in "${sources[@]}"; do
+        printf '%s\n' "$compiler" -std=c++20 "$level" -Iinclude -I. -c "$source" \
+          -o "$folder/$compiler$level/$(basename "$source" .cc).o"
+      done
+    done
+  done
+}
+jobs | xargs -n 9 -P "$(nproc)" "${launcher[@]}"
+
+failed=0
+reference=""
+for compiler in "${compilers[@]}"; do
+  for level in -O0 -O2; do
+    build="$folder/$compiler$level"
+    "$compiler" "$build"/*.o -o "$build/quire_simulation" "${libraries[@]}"
+    "$build/quire_simulation" 0 "$seeds" "$steps" > "$build/hashes" || failed=1
+    reference="${reference:-$build/hashes}"
+    if ! diff "$reference" "$build/hashes"; then
+      echo "$compiler $level: other traces than $(dirname "$reference")" >&2
+      failed=1
+    fi
+  done
+done
+if ((failed != 0)); then exit 1; fi
+echo "simulation: $seeds seeds of $steps steps have the same trace with ${compilers[*]}, -O0 and -O2"

@@ -126,7 +126,7 @@ void FitHeadBlock(int32_t workers, WorkShape* shape) {
   for (int32_t row = 0; row < shape->batch; ++row) splits += SplitsOfHead(*shape, row);
   while (shape->head_block > 1 &&
          splits * (shape->kv_heads / shape->head_block) < kSplitsPerWorker * workers) {
-    shape->head_block = (shape->head_block + 1) / 2;
+    shape->head_block -= shape->head_block / 2;
   }
 }
 

@@ -29,16 +29,23 @@ struct WorkspaceLayout {
   }
 };
 
+// More than any memory has, so that a size can be told of any shape that is allowed.
+constexpr int64_t kMostFloats = int64_t{1} << 60;
+
 WorkspaceLayout LayOut(const AttentionParams& params) {
   const int32_t workers = WorkerCount(params.threads);
   WorkShape shape = WorkShapeOf(params);
   FitHeadBlock(workers, &shape);
   const int32_t rows = MaxItemRows(shape);
+  int64_t partial_floats = 0;
+  if (__builtin_mul_overflow(MaxPartials(shape, params.mode, workers),
+                             StateFloats(rows, params.head_dim), &partial_floats)) {
+    partial_floats = kMostFloats;
+  }
   return {.shape = shape,
           .schedule_bytes = ScheduleBytes(shape.batch, workers),
           .scratch_floats = ScratchFloats(rows, params.head_dim),
-          .partial_floats =
-              MaxPartials(shape, params.mode, workers) * StateFloats(rows, params.head_dim),
+          .partial_floats = std::min(partial_floats, kMostFloats),
           .item_rows = rows,
           .workers = workers};
 }
@@ -108,9 +115,10 @@ void FindTileRows(const AttentionJob& job, const Segment& segment, int32_t tile,
 }
 
 int64_t WorkspaceBytes(const AttentionParams& params) {
-  // Attention refuses these shapes; their workspace cannot be laid out.
-  if (params.kv_heads < 1 || params.query_heads < 1 || params.head_dim < 1) return 0;
-  return LayOut(params).bytes();
+  // What Attention refuses needs none, and cannot be laid out.
+  const bool good = CheckAttentionShape(params) == LaunchError::kOk &&
+                    CheckAttentionRows(params, /*pages=*/false) == LaunchError::kOk;
+  return good ? LayOut(params).bytes() : 0;
 }
 
 LaunchError Attention(const AttentionParams& params) {

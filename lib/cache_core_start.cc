@@ -131,9 +131,11 @@ absl::Status CacheCore::CheckFits(int64_t total_tokens, int32_t step_tokens,
       // the worst depends on how page borders fall; they repeat within tokens_per_page steps.
       const int64_t kept =
           static_cast<int64_t>(group.lookback_tokens) + options_.max_rollback_tokens;
-      const int64_t first = std::max<int64_t>(0, kept / step_tokens);
+      // Until something leaves the window the need only grows: those steps, of which a large window
+      // has a billion, are not looked at one by one.
+      const int64_t first = std::min(kept / step_tokens, (total_tokens - 1) / step_tokens);
       peak = 0;
-      for (int64_t step = 0; step <= first + group.tokens_per_page; ++step) {
+      for (int64_t step = first; step <= first + group.tokens_per_page; ++step) {
         const int64_t length = std::min(step * step_tokens, total_tokens);
         const int64_t end = std::min(length + step_tokens, total_tokens);
         const int64_t resident = CeilDiv(end, group.tokens_per_page) -

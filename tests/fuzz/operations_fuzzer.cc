@@ -22,16 +22,20 @@ constexpr int kMaxOps = 120;
 Options DrawOptions(Input& input) {
   Options options;
   const int per_page = 1 + input.Below(4);
-  const auto pages = [&] { return 2 + input.Below(15); };
-  const auto lookback = [&] { return input.OneIn(2) ? input.Below(12) : kAllTokens; };
-  options.groups = {Group(per_page, pages(), lookback())};
+  // One after the other: compilers differ in which argument of a call they look at first.
+  const auto add_group = [&](int tokens_per_page) {
+    const int pages = 2 + input.Below(15);
+    const int lookback = input.OneIn(2) ? input.Below(12) : kAllTokens;
+    options.groups.push_back(Group(tokens_per_page, pages, lookback));
+  };
+  add_group(per_page);
   const int shape = input.Below(4);
-  if (shape == 1) options.groups.push_back(Group(per_page, pages(), lookback()));
-  if (shape == 2) options.groups.push_back(Group(per_page * 2, pages(), lookback()));
+  if (shape == 1) add_group(per_page);
+  if (shape == 2) add_group(per_page * 2);
   if (shape == 3) {
     // Two sizes of which neither divides the other, over the unit of the third.
-    options.groups.push_back(Group(per_page * 2, pages(), lookback()));
-    options.groups.push_back(Group(per_page * 3, pages(), lookback()));
+    add_group(per_page * 2);
+    add_group(per_page * 3);
   }
   options.max_sequences = 1 + input.Below(6);
   options.max_sequence_tokens = 1 + input.Below(48);

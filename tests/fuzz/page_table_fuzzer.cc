@@ -228,10 +228,10 @@ void CallAttention(Input& input, AttentionParams p, bool good, Wide query_bytes)
     StoreHead(query.data() + at, p.dtype, p.head_dim, static_cast<int64_t>(at));
   }
   const int spoil = input.Below(32);
-  p.query = spoil == 0 ? nullptr : query.data();
+  p.query = spoil == 4 ? nullptr : query.data();
   p.output = spoil == 1 ? nullptr : spoil == 2 ? query.data() : output.data();
   p.lse = spoil == 3 ? nullptr : reinterpret_cast<float*>(lse.data());
-  if (spoil < 3 && query_bytes > 0) good = false;
+  if ((spoil == 1 || spoil == 2 || spoil == 4) && query_bytes > 0) good = false;
   const std::vector<char> before = output.Bytes(), query_before = query.Bytes();
   for (const auto& kernel : {cpu::Attention, cpu::AttentionPlain}) {
     const LaunchError error = kernel(p);

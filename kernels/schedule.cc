@@ -145,7 +145,7 @@ int64_t MaxPartials(const WorkShape& shape, ScheduleMode mode, int32_t workers) 
     const int32_t tiles = QueryTilesOfRow(shape, row);
     if (tiles == 0) continue;
     const int32_t block = HeadBlockOfRow(shape, row);
-    all += SplitsOfHead(shape, row) * ((shape.kv_heads + block - 1) / block);
+    all += SplitsOfHead(shape, row) * ((int64_t{shape.kv_heads} + block - 1) / block);
     largest = std::max(largest, SplitsOfHead(shape, row) / tiles);
   }
   return std::min(all, largest * (workers - 1));

@@ -147,12 +147,12 @@ bool SameOrApart(uintptr_t a, uintptr_t b, uintptr_t bytes) {
 
 // What is merged in place must lie on a part exactly: a token is written when its parts have been
 // read, and no others'.
-bool LiesOnParts(const void* result, const void* parts, int64_t stride, int64_t bytes,
+bool LiesOnParts(const void* result, const void* parts, uintptr_t stride, uintptr_t bytes,
                  int32_t part_count) {
   const auto at = reinterpret_cast<uintptr_t>(result);
   auto part = reinterpret_cast<uintptr_t>(parts);
-  for (int32_t p = 0; p < part_count; ++p, part += static_cast<uintptr_t>(stride)) {
-    if (!SameOrApart(at, part, static_cast<uintptr_t>(bytes))) return false;
+  for (int32_t p = 0; p < part_count; ++p, part += stride) {
+    if (!SameOrApart(at, part, bytes)) return false;
   }
   return true;
 }
@@ -300,12 +300,16 @@ LaunchError CheckMerge(const MergeParams& params) {
     return LaunchError::kBadArgument;
   }
   const int64_t lses = int64_t{params.token_count} * params.heads;
-  const int64_t bytes = lses * HeadBytes(params.dtype, params.head_dim);
-  constexpr int64_t kFloatBytes = sizeof(float);
+  int64_t bytes = 0;
+  if (__builtin_mul_overflow(lses, HeadBytes(params.dtype, params.head_dim), &bytes)) {
+    return LaunchError::kBadArgument;  // no memory holds so many
+  }
+  constexpr uintptr_t kFloatBytes = sizeof(float);
   const bool good =
-      LiesOnParts(params.output, params.outputs, params.output_stride, bytes, params.part_count) &&
-      LiesOnParts(params.lse, params.lses, params.lse_stride * kFloatBytes, lses * kFloatBytes,
-                  params.part_count);
+      LiesOnParts(params.output, params.outputs, static_cast<uintptr_t>(params.output_stride),
+                  static_cast<uintptr_t>(bytes), params.part_count) &&
+      LiesOnParts(params.lse, params.lses, static_cast<uintptr_t>(params.lse_stride) * kFloatBytes,
+                  static_cast<uintptr_t>(lses) * kFloatBytes, params.part_count);
   return good ? LaunchError::kOk : LaunchError::kBadArgument;
 }
 

@@ -73,6 +73,17 @@ TEST(AppendKvCpuTest, BadTablesWriteNothing) {
   }
 }
 
+// Padding costs nothing, however much of it there is: its bytes would not fit in 64 bits.
+TEST(AppendKvCpuTest, TwoBillionTokensOfPadding) {
+  AppendKvParams params = {};
+  params.dtype = DType::kFloat32;
+  params.kv_heads = INT32_MAX;
+  params.head_dim = 256;
+  params.tokens_per_page = params.table.tokens_per_page = 16;
+  params.token_count = INT32_MAX;
+  EXPECT_EQ(cpu::AppendKv(params), LaunchError::kOk);
+}
+
 TEST(AppendKvCpuTest, SlotOfFindsAPosition) {
   const PageId ids[] = {PageId{4}, PageId{2}, PageId{1 << 30}};
   const int64_t row_begin[] = {0, 1};

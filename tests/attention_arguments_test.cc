@@ -147,6 +147,21 @@ TYPED_TEST(AttentionArgumentsTest, ThreadsThatCannotRun) {
   this->ExpectBad([](AttentionParams& p) { p.threads = &threads; });
 }
 
+TEST(WorkspaceBytesTest, ShapesAtTheEndsOfTheirTypes) {
+  AttentionCase c({.rows = {{40}, {33, 3}}});
+  AttentionParams params = c.params();
+  params.query_heads = 1;
+  params.kv_heads = 2;  // not one query head a KV head
+  EXPECT_EQ(cpu::WorkspaceBytes(params), 0);
+  params.query_heads = params.kv_heads = INT32_MAX;
+  EXPECT_GT(cpu::WorkspaceBytes(params), 0);
+  params.kv_heads = 1;
+  EXPECT_GT(cpu::WorkspaceBytes(params), int64_t{INT32_MAX} * params.head_dim);
+  const std::vector<int32_t> backwards = {0, 2, 1};
+  params.query_begin = backwards.data();
+  EXPECT_EQ(cpu::WorkspaceBytes(params), 0);
+}
+
 TEST(WorkspaceBytesTest, NeedsNoPointersButLengthsAndQueries) {
   AttentionCase c({.rows = {{40}, {2000}}});
   AttentionParams params = c.params();

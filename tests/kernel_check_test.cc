@@ -63,5 +63,23 @@ TEST(KernelCheckTest, OffsetsOfPiecesAreReadIfWanted) {
   EXPECT_EQ(CheckCopyPages(params, /*offsets=*/false), LaunchError::kBadArgument);
 }
 
+TEST(KernelCheckTest, SizesBeyond64BitsOfAMerge) {
+  alignas(16) float outputs[8] = {}, output[8] = {}, lses[1] = {}, lse[1] = {};
+  MergeParams params = {};
+  params.dtype = DType::kFloat32;
+  params.heads = 1;
+  params.head_dim = 8;
+  params.token_count = params.part_count = 1;
+  params.outputs = outputs;
+  params.output = output;
+  params.lses = lses;
+  params.lse = lse;
+  params.lse_stride = INT64_MAX;  // of a part that is not there
+  EXPECT_EQ(CheckMerge(params), LaunchError::kOk);
+  params.heads = params.token_count = INT32_MAX;
+  params.head_dim = 256;
+  EXPECT_EQ(CheckMerge(params), LaunchError::kBadArgument);
+}
+
 }  // namespace
 }  // namespace quire::testing

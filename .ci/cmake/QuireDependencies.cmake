@@ -61,7 +61,7 @@ endif()
 add_library(quire_xxhash INTERFACE)
 target_include_directories(quire_xxhash SYSTEM INTERFACE "${QUIRE_XXHASH_INCLUDE_DIR}")
 
-if(QUIRE_BUILD_TESTS)
+if(QUIRE_BUILD_TESTS OR QUIRE_BUILD_FUZZERS)
   set(INSTALL_GTEST OFF)
   FetchContent_Declare(googletest SYSTEM
     GIT_REPOSITORY https://github.com/google/googletest.git
@@ -78,9 +78,13 @@ if(QUIRE_BUILD_BENCH)
     GIT_REPOSITORY https://github.com/google/benchmark.git
     GIT_TAG v1.9.5
     FIND_PACKAGE_ARGS CONFIG)
+  FetchContent_MakeAvailable(benchmark)
+endif()
+
+if(QUIRE_BUILD_BENCH OR QUIRE_BUILD_FUZZERS)
   FetchContent_Declare(simdjson SYSTEM
     GIT_REPOSITORY https://github.com/simdjson/simdjson.git
     GIT_TAG v4.6.1
     FIND_PACKAGE_ARGS CONFIG)
-  FetchContent_MakeAvailable(benchmark simdjson)
+  FetchContent_MakeAvailable(simdjson)
 endif()

@@ -24,11 +24,16 @@ void ScatterToken(const void* from, void* base, const KvStrides& strides, int64_
   }
 }
 
-// Where token t goes; -1: nowhere, it is padding. REQUIRES CheckAppendKv.
+// Tokens that may be no padding.
+int64_t TokenCount(const AppendKvParams& params) {
+  if (params.slots != nullptr) return params.token_count;
+  return params.table.batch == 0 ? 0 : params.query_begin[params.table.batch];
+}
+
+// Where token t goes; -1: nowhere, it is padding. REQUIRES CheckAppendKv, t < TokenCount(params).
 int64_t SlotOfToken(const AppendKvParams& params, int64_t t) {
   if (params.slots != nullptr) return params.slots[t];
   const PageTableView& table = params.table;
-  if (table.batch == 0 || t >= params.query_begin[table.batch]) return -1;
   const int32_t* end = params.query_begin + table.batch + 1;
   const auto row =
       static_cast<int32_t>(std::upper_bound(params.query_begin, end, t) - params.query_begin - 1);
@@ -47,11 +52,12 @@ LaunchError AppendKv(const AppendKvParams& params) {
   const int64_t value_stride = params.value_token_stride == 0 ? tight : params.value_token_stride;
 
   // A task is worth a thread from about 64 KB of keys on.
-  const int64_t useful = params.token_count * tight / 65536 + 1;
+  const int64_t count = TokenCount(params);
+  const int64_t useful = count * tight / 65536 + 1;
   const auto tasks = static_cast<int32_t>(std::min<int64_t>(useful, WorkerCount(params.threads)));
   auto append = [&](int32_t task) {
-    const int64_t begin = int64_t{params.token_count} * task / tasks;
-    const int64_t end = int64_t{params.token_count} * (task + 1) / tasks;
+    const int64_t begin = count * task / tasks;
+    const int64_t end = count * (task + 1) / tasks;
     for (int64_t t = begin; t < end; ++t) {
       const int64_t slot = SlotOfToken(params, t);
       if (slot < 0) continue;

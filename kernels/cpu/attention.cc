@@ -29,16 +29,23 @@ struct WorkspaceLayout {
   }
 };
 
+// More than any memory has, so that a size can be told of any shape that is allowed.
+constexpr int64_t kMostFloats = int64_t{1} << 60;
+
 WorkspaceLayout LayOut(const AttentionParams& params) {
   const int32_t workers = WorkerCount(params.threads);
   WorkShape shape = WorkShapeOf(params);
   FitHeadBlock(workers, &shape);
   const int32_t rows = MaxItemRows(shape);
+  int64_t partial_floats = 0;
+  if (__builtin_mul_overflow(MaxPartials(shape, params.mode, workers),
+                             StateFloats(rows, params.head_dim), &partial_floats)) {
+    partial_floats = kMostFloats;
+  }
   return {.shape = shape,
           .schedule_bytes = ScheduleBytes(shape.batch, workers),
           .scratch_floats = ScratchFloats(rows, params.head_dim),
-          .partial_floats =
-              MaxPartials(shape, params.mode, workers) * StateFloats(rows, params.head_dim),
+          .partial_floats = std::min(partial_floats, kMostFloats),
           .item_rows = rows,
           .workers = workers};
 }

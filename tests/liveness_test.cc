@@ -389,7 +389,7 @@ Options OptionsFor(const Case& one, Reclaim reclaim, uint64_t seed) {
 class LivenessTest : public ::testing::TestWithParam<Case> {};
 
 TEST_P(LivenessTest, EverybodyGetsDone) {
-  const int seeds = FromEnvironment("QUIRE_LIVENESS_SEEDS", 4);
+  const int seeds = FromEnvironment("QUIRE_LIVENESS_SEEDS", 2);
   const int first = FromEnvironment("QUIRE_LIVENESS_FIRST", 0);
   int64_t steps = 0, full = 0, refused = 0, preemptions = 0, guaranteed = 0, held = 0, parked = 0;
   int stall = 0;

@@ -471,6 +471,51 @@ TEST(ModelTest, DuplicatesAreNotBothSpare) {
   }
 }
 
+// Found by the model: the page of {0, 1} got 49 from one request, whose page of {0} went, and the
+// page of {0} that was left had only 20 from another. It would have gone before what follows it.
+TEST(ModelTest, APageIsWorthWhatFollowsIt) {
+  Options options = OneGroup(1, 4);
+  options.reclaim = Reclaim::kLru;
+  EXPECT_EQ(Replay(options,
+                   {
+                       StartOp{0, {0, 5}, true, true, {{0, kAllTokens, 20, 0}}},
+                       ReserveOp{0, 1},
+                       CommitOp{0, {0}},
+                       StartOp{0, {0, 1, 9}, false, true, {{0, kAllTokens, 49, 0}}},
+                       ReserveOp{1, 2},
+                       CommitOp{1, {0, 1}},
+                       StartOp{0, {0, 1, 9}, true, true, {{0, kAllTokens, 20, 0}}},
+                       DropOp{0},
+                       DropOp{0},
+                       DropOp{0},
+                       StartOp{0, {7, 7, 7}},
+                       ReserveOp{0, 3},
+                   }),
+            "");
+}
+
+// Found by the model: the page of {0} went as a spare one, for there was another; that was in use,
+// then given back with a low priority, and went before the page of {0, 1}.
+TEST(ModelTest, TheDuplicateThatStaysDoesNotGoFirst) {
+  Options options = OneGroup(1, 4);
+  options.reclaim = Reclaim::kFifo;
+  EXPECT_EQ(Replay(options,
+                   {
+                       StartOp{0, {0, 1, 9}},
+                       ReserveOp{0, 2},
+                       CommitOp{0, {0, 1}},
+                       StartOp{0, {0, 5}, false, true, {{0, kAllTokens, 20, 0}}},
+                       ReserveOp{1, 1},
+                       CommitOp{1, {0}},
+                       DropOp{0},
+                       StartOp{0, {7, 7, 7, 7}},
+                       ReserveOp{1, 2},
+                       DropOp{0},
+                       ReserveOp{0, 3},
+                   }),
+            "");
+}
+
 }  // namespace
 }  // namespace quire::testing
 

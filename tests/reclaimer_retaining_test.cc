@@ -169,6 +169,11 @@ TEST(RetainingReclaimerTest, WrapsWhatIsCachedAlready) {
   PrefixIndex index;
   const IndexGroup group = {.page_count = 3, .units_per_page = 1};
   ASSERT_TRUE(index.Init(1, std::array{group}, 4, 1, 0).ok());
+  for (TokenId p = 0; p < 3; ++p) {
+    uint64_t key = 0;
+    index.HashUnits(index.key(kDefaultRoot), &p, 1, &key);
+    index.Attach(index.Insert(kDefaultRoot, key, &p), 0, PageId{p});
+  }
   const ReclaimerGroup served = {.index = &index, .group = 0, .page_count = 3};
   std::unique_ptr<Reclaimer> inner = NewReclaimer(Reclaim::kLru, served);
   inner->Insert(PageId{2}, {});

@@ -1,5 +1,7 @@
 # Searches MODEL in full, then without each of its guards. WORK is a folder to build in.
 
+cmake_minimum_required(VERSION 3.25)
+
 if(NOT SPIN OR NOT CC)
   message("skipped: there is no spin (Debian package spin), or no C compiler for what it writes")
   return()

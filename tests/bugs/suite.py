@@ -10,7 +10,7 @@ import subprocess
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-WORK = ROOT / "build" / "bugs"
+WORK = pathlib.Path(os.environ.get("QUIRE_BUGS_DIR", ROOT / "build" / "bugs"))
 TREE = WORK / "tree"
 TEST_TIMEOUT = 60  # seconds; a test that takes longer hangs, and has noticed
 

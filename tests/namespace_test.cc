@@ -70,6 +70,16 @@ TEST(NamespaceTest, ValuesMayHoldAnyByte) {
   EXPECT_NE(Namespace().SetTenant(fake).Encode(), Namespace().SetTenant("").SetLora("x").Encode());
 }
 
+// A digest that is cut short is another picture's.
+TEST(NamespaceTest, EveryByteOfAValueCounts) {
+  const std::string value(300, 'v');
+  const std::string position("\x80\0\0\0\0\0\0\x03", 8);
+  EXPECT_EQ(Namespace().SetTenant(value).Encode(), Field(1, value));
+  EXPECT_EQ(Namespace().SetLora(value).Encode(), Field(2, value));
+  EXPECT_EQ(Namespace().SetModel(value).Encode(), Field(3, value));
+  EXPECT_EQ(Namespace().AddMedia(3, value).Encode(), Field(4, position + value));
+}
+
 TEST(NamespaceTest, MediaAreSortedByPosition) {
   const std::string expected = Namespace().AddMedia(3, "cat").AddMedia(40, "dog").Encode();
   EXPECT_EQ(Namespace().AddMedia(40, "dog").AddMedia(3, "cat").Encode(), expected);

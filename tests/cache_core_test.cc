@@ -57,6 +57,26 @@ struct FourForks {
   std::vector<Sequence*> batch;
 };
 
+// Each slot's unfinished unit has a place of its own: with slots and units so large, one place too
+// few would lie outside the memory.
+TEST(CacheCoreTest, EverySlotKeepsItsUnfinishedUnit) {
+  constexpr int32_t kSequences = 2048;
+  Options options = OneGroup(2048, kSequences);
+  options.max_sequences = kSequences;
+  options.max_sequence_tokens = 4096;
+  auto cache = NewCache(options);
+  std::vector<Sequence> sequences;
+  for (int32_t i = 0; i < kSequences; ++i) sequences.push_back(Compute(*cache, Tokens{i, 7}));
+  const Tokens rest = Iota(2, 2046);
+  ASSERT_OK(sequences.back().Reserve(2046));
+  ASSERT_OK(sequences.back().Commit(rest));
+  Tokens whole = {kSequences - 1, 7};
+  whole.insert(whole.end(), rest.begin(), rest.end());
+  whole.push_back(0);
+  EXPECT_EQ(cache->MatchLength(whole), 2048);
+  EXPECT_OK(cache->Validate());
+}
+
 TEST(CacheCoreTest, TheLastForkOfABatchNeedsNoPage) {
   FourForks forks(3);
   EXPECT_OK(forks.cache->ReserveAll(forks.batch, Ids32{1, 1, 1, 1}));

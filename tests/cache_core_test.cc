@@ -236,6 +236,34 @@ TEST(CacheCoreTest, FailedCopyReachesAllWhoDependOnIt) {
   }
 }
 
+// Nobody is left to be told, but what was computed on the copy is not to be found, and its pages
+// are free at once: no key names them, so nothing would ever look for them.
+TEST(CacheCoreTest, FailedCopyTakesWhatIsCachedBelowItAlong) {
+  const auto cache = Fours(16);
+  Compute(*cache, Iota(0, 8));
+  Sequence owner = MustStart(*cache, Iota(0, 6) + Iota(50, 1));
+  EXPECT_OK(owner.Reserve(6));
+  const Plan plan = cache->TakePlan();
+  EXPECT_OK(owner.Commit(Iota(50, 6)));
+  const Tokens below = Iota(0, 6) + Iota(50, 6);
+  for (const TokenId branch : {100, 200}) {
+    Sequence heir = MustStart(*cache, below + Iota(branch, 1));
+    EXPECT_EQ(heir.length(), 12);
+    EXPECT_OK(Feed(*cache, heir, Iota(branch, 8)));
+  }
+  owner = Sequence();
+  // 8 to 12 of the owner and two pages of each heir; the target is held by the plan.
+  EXPECT_EQ(StatsOf(*cache).pages_cached, 2 + 5 - 1);
+  EXPECT_EQ(cache->MatchLength(below + Iota(100, 9)), 20);
+
+  cache->Retire(plan.ticket, kFailed);
+  EXPECT_OK(cache->Validate());
+  EXPECT_EQ(StatsOf(*cache).pages_cached, 2);
+  EXPECT_EQ(StatsOf(*cache).pages_free, 14);
+  EXPECT_EQ(cache->MatchLength(below + Iota(100, 9)), 6);
+  EXPECT_EQ(cache->MatchLength(Iota(0, 9)), 8);
+}
+
 // The page has left everybody's window; the heir is found by where it stands in the tree, also
 // after the index was emptied.
 TEST(CacheCoreTest, FailedCopyReachesHeirsPastTheWindow) {

@@ -1,4 +1,5 @@
-# Every patch of tests/bugs still applies to SOURCE and says what it is. Needs patch, in PATCH.
+# Every patch of tests/bugs still applies to SOURCE, says what it is and stands in the list of
+# README.md. Needs patch, in PATCH.
 
 cmake_minimum_required(VERSION 3.25)
 
@@ -13,6 +14,7 @@ if(count LESS 30)
   message(FATAL_ERROR "only ${count} patches in tests/bugs")
 endif()
 set(numbers "")
+file(READ "${SOURCE}/tests/bugs/README.md" readme)
 foreach(file IN LISTS patches)
   cmake_path(GET file STEM name)
   file(READ "${file}" text)
@@ -22,7 +24,13 @@ foreach(file IN LISTS patches)
   if("${CMAKE_MATCH_1}" IN_LIST numbers)
     message(FATAL_ERROR "${name}: two patches have the number ${CMAKE_MATCH_1}")
   endif()
-  list(APPEND numbers "${CMAKE_MATCH_1}")
+  set(number "${CMAKE_MATCH_1}")
+  list(APPEND numbers "${number}")
+  string(REGEX MATCH "^Number: S[0-9]+" listed "${text}")
+  string(REPLACE "Number: " "" listed "${listed}")
+  if(NOT readme MATCHES "\n\\| ${listed} \\|[^\n]+[ ,]${number}[ ,]")
+    message(FATAL_ERROR "${name}: the list in tests/bugs/README.md does not say that it is ${listed}")
+  endif()
   if(NOT text MATCHES "^Number: S[0-9]+\nBug: [^\n]+\nSource: [^\n]+\nChange: [^\n]+\nTests: ([^\n]+)\n(Needs: asan\n)?\n--- a/")
     message(FATAL_ERROR "${name}: before the diff stand Number: S..., Bug, Source, Change, Tests and "
             "perhaps Needs: asan, a line each, and an empty line")

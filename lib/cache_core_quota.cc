@@ -28,6 +28,7 @@
 #include "absl/strings/str_cat.h"
 #include "lib/cache_core.h"
 #include "lib/check.h"
+#include "lib/out_of_memory.h"
 
 namespace quire {
 
@@ -183,12 +184,15 @@ std::string CacheCore::WhoIs(int32_t account) const {
 // A batch is answered as one: what one tenant's sequences lack would show in the other's answer.
 absl::Status CacheCore::CheckOneTenant(std::span<Sequence* const> sequences) const {
   for (const Sequence* sequence : sequences) {
+    QUIRE_CHECK(sequence != nullptr, "a sequence of the batch is null");
     const int32_t account = StateOf(*sequence).account;
     const int32_t first = StateOf(*sequences[0]).account;
     if (account == first) continue;
-    return absl::InvalidArgumentError(absl::StrCat("the batch has sequences of ", WhoIs(first),
-                                                   " and of ", WhoIs(account),
-                                                   "; with strict_tenants make one call for each"));
+    return OrBare(absl::StatusCode::kInvalidArgument, [&] {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the batch has sequences of ", WhoIs(first), " and of ", WhoIs(account),
+                       "; with strict_tenants make one call for each"));
+    });
   }
   return absl::OkStatus();
 }

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "lib/cache_core.h"
+#include "lib/out_of_memory.h"
 
 namespace quire {
 
@@ -25,6 +26,7 @@ absl::Status CacheCore::InitScrubs() {
     }
   }
   scrubs_.reserve(pages);
+  if (!SetPlanAside()) return Bare(absl::StatusCode::kResourceExhausted);
   return absl::OkStatus();
 }
 

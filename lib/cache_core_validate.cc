@@ -40,7 +40,9 @@ void CacheCore::FillStats(Stats* stats) const {
                              static_cast<int64_t>(group.options.page_count) * 8 +
                              static_cast<int64_t>(group.scrubs.bytes());
   }
-  stats->metadata_bytes += static_cast<int64_t>(scrubs_.capacity() * sizeof(PageScrub));
+  // Each plan has room for every page: a plan's list and the next one's change places.
+  const size_t lists = 1 + outstanding_.size() + spare_plans_.size();
+  stats->metadata_bytes += static_cast<int64_t>(lists * scrubs_.capacity() * sizeof(PageScrub));
 }
 
 absl::Status CacheCore::Validate() const {

@@ -253,6 +253,16 @@ TEST_F(ArgumentMatrixDeathTest, NullAndEmptySequences) {
   };
   expect(s.none, "batch is null");
   expect(&s.empty, "empty");
+
+  Options strict = s.cache->options();
+  strict.strict_tenants = true;
+  strict.quotas = {
+      {.tenant = "a", .guaranteed_permille = 500, .max_permille = 500, .sequences = 1}};
+  const auto cache = KvCache::Create(strict);
+  ASSERT_TRUE(cache.ok()) << cache.status();
+  Sequence* const batch[] = {s.none};
+  EXPECT_DEATH(static_cast<void>((*cache)->ReserveAll(batch, counts)), "batch is null");
+  EXPECT_DEATH(static_cast<void>((*cache)->CommitAll(batch, {}, counts)), "batch is null");
 }
 
 TEST_F(ArgumentMatrixDeathTest, SpansOfUnequalLength) {

@@ -89,7 +89,7 @@ TEST(SimulationTest, ASeedGivesTheSameTraceAgainAndInAnotherProcess) {
   const std::string first = HashesHere(kReplays, Steps());
   EXPECT_EQ(HashesHere(kReplays, Steps()), first);
   const std::string command = std::string(QUIRE_SIMULATION) + " 0 " + std::to_string(kReplays) +
-                              ' ' + std::to_string(Steps()) + " 2>&1 | grep -v launches";
+                              ' ' + std::to_string(Steps()) + " 2> /dev/null";
   std::FILE* pipe = popen(command.c_str(), "r");
   ASSERT_NE(pipe, nullptr);
   std::string other;

@@ -43,8 +43,8 @@
 //
 // Out of memory is one of these statuses, never an exception: a bare kResourceExhausted from a call
 // that needs memory, and an error without its words where those have none. TakePlan, Retire,
-// ClearCached and destructors need none. Only stats() and Namespace, which hand out containers,
-// throw std::bad_alloc as those do, and change nothing.
+// ClearCached and destructors need none. Only stats(), PublishedStats() and Namespace, which hand
+// out containers, throw std::bad_alloc as those do, and change nothing.
 
 #ifndef QUIRE_KV_CACHE_H_
 #define QUIRE_KV_CACHE_H_

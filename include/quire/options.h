@@ -136,8 +136,8 @@ struct Options {
   // before the kernels of the step, also when it has no copies. Cached pages keep their contents
   // until they are reclaimed, and what Truncate cuts from a page that stays with its sequence stays
   // there. Pages that were never used are as the device or the engine made them (device.h).
-  // docs/linking.md has a section. Costs 8 bytes for each page of the pool, 12 for each in a plan,
-  // and the writing.
+  // docs/linking.md has a section. Costs 8 bytes for each page of the pool, 12 more for each plan
+  // that was ever outstanding at one time, and the writing.
   bool scrub_released = false;
 
   // Seed of the prefix index's hash. A hit is always confirmed by comparing tokens, so the seed

@@ -25,7 +25,7 @@ struct PageCopy {
   int32_t token_count;
 };
 
-// Fill all bytes of the page with zeros.
+// Fill with zeros what a copy of the page would move: all of it, where pages have no gaps.
 struct PageScrub {
   GroupId group;
   Tier tier;

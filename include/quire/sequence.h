@@ -39,13 +39,13 @@ class Sequence {
   // or nothing:
   //   kResourceExhausted  bare, no message: not now, for want of pages or of memory. Nothing was
   //                       evicted or changed.
-  //   kInvalidArgument    it can never fit (pool, quota or max_sequence_tokens too small), says
-  //   by how much;
-  //                       or tokens < 0.
-  //   kDataLoss           a copy or scrub it depends on failed; Truncate to valid_length() or
-  //   drop.
-  // O(pages taken), no heap allocation but where more plans are outstanding than ever before: what
-  // TakePlan and Retire will need is set aside here. For many sequences use KvCache::ReserveAll.
+  //   kInvalidArgument    it can never fit (pool, quota or max_sequence_tokens too small), says by
+  //                       how much; or tokens < 0.
+  //   kDataLoss           a copy or scrub it depends on failed; Truncate to valid_length(), or drop
+  //                       it.
+  // O(pages taken), no heap allocation but the first time and where more plans are outstanding than
+  // ever before: what TakePlan and Retire will need is set aside here. For many sequences use
+  // KvCache::ReserveAll.
   absl::Status Reserve(int32_t tokens);
 
   // Appends tokens whose K/V is written by a launch already queued. Pages that are now full become

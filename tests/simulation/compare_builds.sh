@@ -20,7 +20,8 @@ for compiler in g++ clang++-14; do
   if command -v "$compiler" > /dev/null; then
     compilers+=("$compiler")
   else
-    echo "no $compiler: left out" >&2
+    echo "no $compiler: nothing to compare with" >&2
+    exit 1
   fi
 done
 

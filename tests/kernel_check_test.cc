@@ -74,8 +74,11 @@ TEST(KernelCheckTest, SizesBeyond64BitsOfAMerge) {
   params.output = output;
   params.lses = lses;
   params.lse = lse;
-  params.lse_stride = INT64_MAX;  // of a part that is not there
+  params.lse_stride = int64_t{1} << 58;  // of a part that is not there
   EXPECT_EQ(CheckMerge(params), LaunchError::kOk);
+  params.lse_stride = INT64_MAX;
+  EXPECT_EQ(CheckMerge(params), LaunchError::kBadArgument);
+  params.lse_stride = 0;
   params.heads = params.token_count = INT32_MAX;
   params.head_dim = 256;
   EXPECT_EQ(CheckMerge(params), LaunchError::kBadArgument);

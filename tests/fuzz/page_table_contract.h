@@ -34,10 +34,17 @@ inline bool GoodThreads(const Threads* threads) {
   return threads == nullptr || (threads->workers >= 1 && threads->run != nullptr);
 }
 
-inline bool GoodView(const KvView& kv) {
+// Sizes beyond this no memory has: refused, whatever is there.
+inline bool Possible(Wide bytes) { return bytes <= Wide{1} << 60; }
+
+inline bool GoodView(const KvView& kv, int32_t heads, int32_t tokens_per_page) {
   for (const KvStrides& s : {kv.k_strides, kv.v_strides}) {
     for (const int64_t stride : {s.page, s.head, s.token}) {
       if (stride < 0 || stride % 16 != 0) return false;
+    }
+    if (!Possible(Wide{s.page} * kv.page_count) || !Possible(Wide{s.head} * heads) ||
+        !Possible(Wide{s.token} * tokens_per_page)) {
+      return false;
     }
   }
   return kv.page_count >= 0 && Aligned(kv.k, 16) && Aligned(kv.v, 16);
@@ -80,7 +87,7 @@ inline bool GoodAttentionNumbers(const AttentionParams& p) {
   return p.table.batch >= 0 && p.table.tokens_per_page >= 1 && p.query_heads >= 1 &&
          GoodHead(p.dtype, p.kv_heads, p.head_dim) && p.query_heads % p.kv_heads == 0 &&
          p.window >= 0 && (p.causal || p.window == 0) && p.soft_cap >= 0 && mode >= 0 &&
-         mode <= 1 && GoodView(p.kv) && GoodThreads(p.threads);
+         mode <= 1 && GoodView(p.kv, p.kv_heads, p.table.tokens_per_page) && GoodThreads(p.threads);
 }
 
 inline Wide QueryBytes(const AttentionParams& p) {
@@ -109,7 +116,7 @@ inline bool GoodAttention(const AttentionParams& p) {
   if (any_key && (p.kv.k == nullptr || p.kv.v == nullptr)) return false;
   const Wide bytes = QueryBytes(p);
   if (bytes == 0) return true;
-  if (p.query == nullptr || p.output == nullptr) return false;
+  if (p.query == nullptr || p.output == nullptr || !Possible(bytes)) return false;
   const Wide query = reinterpret_cast<uintptr_t>(p.query);
   const Wide output = reinterpret_cast<uintptr_t>(p.output);
   return query + bytes <= output || output + bytes <= query;
@@ -117,8 +124,13 @@ inline bool GoodAttention(const AttentionParams& p) {
 
 inline bool GoodAppend(const AppendKvParams& p) {
   if (p.tokens_per_page < 1 || p.token_count < 0 || p.key_token_stride < 0 ||
-      p.value_token_stride < 0 || !GoodHead(p.dtype, p.kv_heads, p.head_dim) || !GoodView(p.kv) ||
-      !GoodThreads(p.threads)) {
+      p.value_token_stride < 0 || !GoodHead(p.dtype, p.kv_heads, p.head_dim) ||
+      !GoodView(p.kv, p.kv_heads, p.tokens_per_page) || !GoodThreads(p.threads)) {
+    return false;
+  }
+  const Wide tokens = p.token_count;
+  if (!Possible(tokens * p.key_token_stride) || !Possible(tokens * p.value_token_stride) ||
+      !Possible(tokens * p.kv_heads * HeadBytes(p.dtype, p.head_dim))) {
     return false;
   }
   bool any = false;
@@ -135,9 +147,9 @@ inline bool GoodAppend(const AppendKvParams& p) {
         return false;
       }
       for (int32_t row = 0; row < p.table.batch; ++row) {
-        const Positions tokens = NewTokens(p, row);
-        if (tokens.begin < 0 || tokens.begin > tokens.end) return false;
-        if (!GoodPages(p.table, row, tokens, p.kv.page_count)) return false;
+        const Positions added = NewTokens(p, row);
+        if (added.begin < 0 || added.begin > added.end) return false;
+        if (!GoodPages(p.table, row, added, p.kv.page_count)) return false;
       }
       if (p.query_begin[p.table.batch] > p.token_count) return false;
       any = p.query_begin[p.table.batch] > 0;
@@ -173,8 +185,10 @@ inline bool GoodCopy(const CopyPagesParams& p) {
     return false;
   }
   if (p.piece_count > 0 && p.piece_offsets == nullptr) return false;
+  if (!Possible(Wide{p.page_stride} * std::max({p.page_count, from_pages, 1}))) return false;
   for (int32_t i = 0; i < p.piece_count; ++i) {
     if (p.piece_offsets[i] < 0 || p.piece_offsets[i] % 16 != 0) return false;
+    if (!Possible(p.piece_offsets[i])) return false;
   }
   if (p.count == 0) return true;
   if (p.base == nullptr || p.from == nullptr || p.to == nullptr) return false;
@@ -200,6 +214,11 @@ inline bool GoodMerge(const MergeParams& p) {
   if (p.token_count < 0 || p.part_count < 1 || p.output_stride < 0 || p.lse_stride < 0 ||
       p.output_stride % 16 != 0 || !GoodHead(p.dtype, p.heads, p.head_dim) ||
       !GoodThreads(p.threads) || !Aligned(p.outputs, 16) || !Aligned(p.output, 16)) {
+    return false;
+  }
+  const Wide parts = p.part_count;
+  if (!Possible(parts * p.output_stride) || !Possible(parts * p.lse_stride * 4) ||
+      !Possible(parts * p.token_count * p.heads * HeadBytes(p.dtype, p.head_dim))) {
     return false;
   }
   if (p.token_count == 0) return true;

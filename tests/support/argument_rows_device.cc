@@ -103,6 +103,17 @@ void AddOptions(std::vector<Row>* rows) {
 }
 
 // A plan of one copy, to a device whose pages are all different; a refusal copies nothing.
+struct PlanParts {
+  PageCopy copy = {.group = GroupId{0},
+                   .from_tier = Tier::kDevice,
+                   .to_tier = Tier::kDevice,
+                   .from_page = PageId{2},
+                   .to_page = PageId{3},
+                   .token_count = 4};
+  PageScrub scrub = {.group = GroupId{0}, .tier = Tier::kDevice, .page = PageId{1}};
+  Plan plan = {.ticket = Ticket{7}};
+};
+
 template <typename Integer, typename Set>
 Row Copy(const std::string& name, const std::string& answers, const Set& set) {
   return {
@@ -116,14 +127,11 @@ Row Copy(const std::string& name, const std::string& answers, const Set& set) {
         options.groups[0].memory = aligned;
         const absl::StatusOr<std::unique_ptr<Device>> device = NewCpuDevice(options);
         if (!device.ok()) return "! " + device.status().ToString();
-        PageCopy copy = {.group = GroupId{0},
-                         .from_tier = Tier::kDevice,
-                         .to_tier = Tier::kDevice,
-                         .from_page = PageId{2},
-                         .to_page = PageId{3},
-                         .token_count = 4};
-        Plan plan = {.ticket = Ticket{7}, .copies = {&copy, 1}};
-        set(plan, copy, static_cast<Integer>(value));
+        PlanParts parts;
+        Plan& plan = parts.plan;
+        plan.copies = {&parts.copy, 1};
+        plan.scrubs = {&parts.scrub, 1};
+        set(parts, static_cast<Integer>(value));
         std::string answer = LetterOf((*device)->Copy(plan, Stream()));
         if (answer[0] != 'o' && memory != before) answer = "! copied, and " + answer;
         // Nobody is told that a refused plan is done.
@@ -137,22 +145,31 @@ Row Copy(const std::string& name, const std::string& answers, const Set& set) {
 void AddPlans(std::vector<Row>* rows) {
   const auto tier = [&](const char* name, Tier PageCopy::*member) {
     rows->push_back(Copy<uint8_t>(
-        name, "oioii", [member](Plan&, PageCopy& copy, uint8_t v) { copy.*member = Tier{v}; }));
+        name, "oioii", [member](PlanParts& parts, uint8_t v) { parts.copy.*member = Tier{v}; }));
   };
   tier("PageCopy::from_tier", &PageCopy::from_tier);
   tier("PageCopy::to_tier", &PageCopy::to_tier);
   const auto page = [&](const char* name, PageId PageCopy::*member) {
     rows->push_back(Copy<int32_t>(
-        name, "iiooi", [member](Plan&, PageCopy& copy, int32_t v) { copy.*member = PageId{v}; }));
+        name, "iiooi", [member](PlanParts& parts, int32_t v) { parts.copy.*member = PageId{v}; }));
   };
   page("PageCopy::from_page", &PageCopy::from_page);
   page("PageCopy::to_page", &PageCopy::to_page);
-  rows->push_back(Copy<int32_t>("PageCopy::group", "iioii",
-                                [](Plan&, PageCopy& copy, int32_t v) { copy.group = GroupId{v}; }));
+  rows->push_back(Copy<int32_t>("PageCopy::group", "iioii", [](PlanParts& parts, int32_t v) {
+    parts.copy.group = GroupId{v};
+  }));
   rows->push_back(Copy<int32_t>("PageCopy::token_count", "iiooi",
-                                [](Plan&, PageCopy& copy, int32_t v) { copy.token_count = v; }));
-  rows->push_back(Copy<uint64_t>(
-      "Plan::ticket", "ioioo", [](Plan& plan, PageCopy&, uint64_t v) { plan.ticket = Ticket{v}; }));
+                                [](PlanParts& parts, int32_t v) { parts.copy.token_count = v; }));
+  rows->push_back(Copy<uint8_t>("PageScrub::tier", "oioii",
+                                [](PlanParts& parts, uint8_t v) { parts.scrub.tier = Tier{v}; }));
+  rows->push_back(Copy<int32_t>("PageScrub::page", "iiooi",
+                                [](PlanParts& parts, int32_t v) { parts.scrub.page = PageId{v}; }));
+  rows->push_back(Copy<int32_t>("PageScrub::group", "iioii", [](PlanParts& parts, int32_t v) {
+    parts.scrub.group = GroupId{v};
+  }));
+  rows->push_back(Copy<uint64_t>("Plan::ticket", "ioioo", [](PlanParts& parts, uint64_t v) {
+    parts.plan.ticket = Ticket{v};
+  }));
 }
 
 template <typename Integer, typename Call>

@@ -110,6 +110,7 @@ void AddOptions(std::vector<Row>* rows) {
   };
   quota("Quota::guaranteed_permille", "iiooi", &Quota::guaranteed_permille);
   quota("Quota::max_permille", "iiioi", &Quota::max_permille);
+  quota("Quota::sequences", "iiooi", &Quota::sequences);
 }
 
 void AddRetention(std::vector<Row>* rows) {

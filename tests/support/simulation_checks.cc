@@ -4,21 +4,10 @@
 #include <cstddef>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "tests/support/simulation_engine.h"
 
 namespace quire::testing {
-
-namespace {
-
-// With retention, of two pages with the same tokens the one may go that kept those behind it, and
-// one of a lower priority stay. That costs hits, and no more: whatever is read is still right.
-bool IsKnown(const absl::Status& status) {
-  return absl::StrContains(status.message(), "would stay without the page before it");
-}
-
-}  // namespace
 
 Simulation::Simulation(uint64_t seed, EngineFault fault)
     : seed_(seed),
@@ -273,7 +262,7 @@ void Simulation::CheckDrained(bool cleared) {
 
 void Simulation::Validate() {
   const absl::Status status = cache_->Validate();
-  if (status.ok() || (climate_.retention && IsKnown(status))) return;
+  if (status.ok()) return;
   Violation(absl::StrCat("Validate: ", std::string(status.message())));
 }
 

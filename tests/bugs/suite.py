@@ -60,8 +60,8 @@ def configure(kind):
                "-D", "QUIRE_CUDA=OFF", "-D", "QUIRE_BUILD_TWIN=OFF", "-D", "QUIRE_BUILD_BENCH=ON",
                "-D", "QUIRE_INSTALL=OFF", "-D", "CMAKE_EXPORT_COMPILE_COMMANDS=ON",
                "-D", "QUIRE_SANITIZE=" + ("address,undefined" if kind == "asan" else "")]
-    # Never ccache: for a file that changes several times within a second it gave the object of an
-    # earlier change, and a bug seemed unnoticed.
+    # Never ccache: it once gave an object that was not the changed source's (why is not known), and a
+    # bug seemed unnoticed.
     command += ["-D", "CMAKE_CXX_COMPILER_LAUNCHER="]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:

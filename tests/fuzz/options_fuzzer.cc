@@ -39,6 +39,7 @@ bool Good(const Options& options) {
   for (const GroupOptions& group : options.groups) {
     if (!In(group.tokens_per_page, 1, 4096) || !In(group.page_count, 1, 1 << 30)) return false;
     if (group.page_bytes < 0 || group.lookback_tokens < 0) return false;
+    if (group.page_bytes > INT64_MAX / group.page_count) return false;
     least = std::min(least, group.tokens_per_page);
   }
   for (const GroupOptions& group : options.groups) {

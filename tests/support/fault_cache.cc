@@ -19,7 +19,8 @@ void Print(std::ostream& out, const Stats& stats) {
         << " copies " << group.copies;
     for (const TenantStats& tenant : group.tenants) {
       out << " / " << tenant.tenant << ' ' << tenant.pages_live << ' ' << tenant.pages_cached << ' '
-          << tenant.guaranteed_pages << ' ' << tenant.max_pages;
+          << tenant.guaranteed_pages << ' ' << tenant.max_pages << ' ' << tenant.evictions << ' '
+          << tenant.copies;
     }
     out << '\n';
   }
@@ -30,6 +31,10 @@ void Print(std::ostream& out, const Plan& plan) {
   for (const PageCopy& copy : plan.copies) {
     out << ' ' << static_cast<int32_t>(copy.group) << ':' << static_cast<int32_t>(copy.from_page)
         << '>' << static_cast<int32_t>(copy.to_page) << 'x' << copy.token_count;
+  }
+  for (const PageScrub& scrub : plan.scrubs) {
+    out << " scrub " << static_cast<int32_t>(scrub.group) << ':'
+        << static_cast<int32_t>(scrub.page);
   }
   out << '\n';
 }
@@ -143,6 +148,20 @@ Options TenantOptions() {
   options.quotas = {{.tenant = "a", .guaranteed_permille = 250, .max_permille = 700},
                     {.tenant = "a tenant whose name is too long to stand in the string itself",
                      .guaranteed_permille = 250}};
+  return options;
+}
+
+Options ScrubbingOptions() {
+  Options options = SmallOptions();
+  options.scrub_released = true;
+  return options;
+}
+
+Options StrictOptions() {
+  Options options = MixedOptions();
+  options.strict_tenants = true;
+  options.quotas = {
+      {.tenant = "a", .guaranteed_permille = 400, .max_permille = 400, .sequences = 3}};
   return options;
 }
 

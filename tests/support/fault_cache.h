@@ -52,9 +52,11 @@ using CacheStep = std::function<void(CacheWorld&)>;
 using CacheRun = std::function<absl::StatusCode(CacheWorld&)>;
 
 // Options small enough that a step can fill them.
-Options SmallOptions();   // one group
-Options MixedOptions();   // several page sizes and a window
-Options TenantOptions();  // the same with quotas
+Options SmallOptions();  // one group
+Options MixedOptions();  // several page sizes and a window
+Options TenantOptions();
+Options ScrubbingOptions();
+Options StrictOptions();  // the same with quotas
 
 FaultScenario CacheScenario(std::string name, const Options& options, CacheStep prepare,
                             CacheRun run, bool allocates,

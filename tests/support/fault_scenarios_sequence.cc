@@ -77,6 +77,12 @@ FaultScenario Scenario(std::string name, CacheStep prepare, CacheRun run, bool a
                        allocates, std::move(may));
 }
 
+FaultScenario Scrubbing(std::string name, CacheStep prepare, CacheRun run, bool allocates,
+                        std::vector<Code> may = {Code::kResourceExhausted}) {
+  return CacheScenario(std::move(name) + ", scrubs", ScrubbingOptions(), std::move(prepare),
+                       std::move(run), allocates, std::move(may));
+}
+
 FaultScenario Mixed(std::string name, CacheStep prepare, CacheRun run, bool allocates,
                     std::vector<Code> may = {Code::kResourceExhausted}) {
   return CacheScenario(std::move(name) + ", groups, window and quotas", TenantOptions(),
@@ -131,6 +137,18 @@ CacheStep Planned(CacheStep prepare) {
 }
 
 void LongWindowed(CacheWorld& w) { w.sequences.push_back(Compute(*w.cache, Iota(0, 40))); }
+
+void OfTwoTenants(CacheWorld& w) {
+  w.sequences.push_back(Compute(*w.cache, Iota(0, 9), Namespace().SetTenant("a")));
+  w.sequences.push_back(Compute(*w.cache, Iota(0, 9)));
+  w.Batch(6);
+}
+
+// All plans are out, and so are their records; then pages become free.
+void FreedWithPlansOut(CacheWorld& w) {
+  ManyPlansOut(w);
+  w.cache->ClearCached();
+}
 
 void RetainedSequence(CacheWorld& w) {
   w.retention = {{.end = 8, .priority = 80, .lifetime_steps = 1}, {.begin = 8, .priority = 10}};
@@ -226,6 +244,14 @@ std::vector<FaultScenario> PlanScenarios() {
             w.sequences.clear();
           },
           TakePlan, false),
+      Scrubbing("TakePlan: pages of a dropped sequence", PoolFull, TakePlan, false),
+      Scrubbing("TakePlan: forks", Reserved(Forked), TakePlan, false),
+      Scrubbing("Retire", FreedWithPlansOut, Retire(absl::OkStatus()), false),
+      Scrubbing("Retire: failed", FreedWithPlansOut, Retire(bad), false),
+      Scrubbing("ClearCached", PoolFull, clear, false),
+      Scrubbing("Reserve: a full pool", PoolFull, Reserve(60), false),
+      CacheScenario("Reserve: two tenants, strict", StrictOptions(), OfTwoTenants, ReserveAll, true,
+                    {Code::kInvalidArgument}),
       Scenario("Retire", ManyPlansOut, Retire(absl::OkStatus()), false),
       Mixed("Retire", ManyPlansOut, Retire(absl::OkStatus()), false),
       Scenario("Retire: failed", ManyPlansOut, Retire(bad), false),

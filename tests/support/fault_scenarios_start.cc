@@ -177,6 +177,8 @@ std::vector<FaultScenario> CreateScenarios() {
   }
   all.push_back(Create("groups and a window", MixedOptions()));
   all.push_back(Create("quotas", TenantOptions()));
+  all.push_back(Create("scrubs", ScrubbingOptions()));
+  all.push_back(Create("strict tenants", StrictOptions()));
   Options large = SmallOptions();  // arrays that are to stand on huge OS pages
   large.max_sequence_tokens = 1 << 20;
   all.push_back(Create("huge OS pages", large));

@@ -12,8 +12,8 @@ namespace quire::testing {
 
 namespace {
 
-// Open, see docs/reliability.md: with retention, about one seed in a thousand ends with a page worth
-// more than the one before it. That may cost a hit; whatever is read is still right.
+// Open, see docs/reliability.md: with retention, about one seed in a thousand ends with a page
+// worth more than the one before it. That may cost a hit; whatever is read is still right.
 bool IsKnown(const absl::Status& status) {
   return absl::StrContains(status.message(), "would stay without the page before it");
 }

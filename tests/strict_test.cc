@@ -25,6 +25,7 @@
 #include "gtest/gtest.h"
 #include "quire/kv_cache.h"
 #include "tests/support/manager_util.h"
+#include "tests/support/seeded.h"
 
 namespace quire::testing {
 namespace {
@@ -35,28 +36,6 @@ constexpr int64_t kDefaultPairs = 10000;
 constexpr int64_t kDefaultPairs = 150;
 #endif
 constexpr int kTurns = 60;
-
-int64_t FromEnvironment(const char* name, int64_t otherwise) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? otherwise : std::atoll(value);
-}
-
-// splitmix64.
-class Dice {
- public:
-  explicit Dice(uint64_t seed) : state_(seed) {}
-  int Below(int limit) {
-    uint64_t x = (state_ += 0x9E3779B97F4A7C15u);
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return static_cast<int>((x ^ (x >> 31)) % static_cast<uint64_t>(limit));
-  }
-  int Between(int low, int high) { return low + Below(high - low + 1); }
-  bool OneIn(int n) { return Below(n) == 0; }
-
- private:
-  uint64_t state_;
-};
 
 // Who the observed tenant and the two others are; "" in `tenants` is no tenant at all.
 constexpr std::array<const char*, 3> kTenants = {"a", "b", ""};

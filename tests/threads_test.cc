@@ -28,6 +28,7 @@
 #include "quire/device.h"
 #include "quire/kv_cache.h"
 #include "tests/support/manager_util.h"
+#include "tests/support/seeded.h"
 
 namespace quire::testing {
 namespace {
@@ -47,27 +48,6 @@ constexpr int32_t kLongest = 32;
 constexpr int32_t kWindow = 8;
 constexpr std::array<int32_t, 2> kPages = {72, 56};  // group 1 has the window
 constexpr int kGroups = 2;
-
-int64_t FromEnvironment(const char* name, int64_t otherwise) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? otherwise : std::atoll(value);
-}
-
-// splitmix64.
-class Dice {
- public:
-  explicit Dice(uint64_t seed) : state_(seed) {}
-  int Below(int limit) {
-    uint64_t x = (state_ += 0x9E3779B97F4A7C15u);
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-    return static_cast<int>((x ^ (x >> 31)) % static_cast<uint64_t>(limit));
-  }
-  bool OneIn(int n) { return Below(n) == 0; }
-
- private:
-  uint64_t state_;
-};
 
 // What a kernel caller is told: page tables of one sequence, and which tokens it writes.
 struct Job {

@@ -236,7 +236,7 @@ class CacheCore {
     return *g.accounts[g.account_of[static_cast<size_t>(page)]].cached;
   }
   void PrefetchPage(int32_t group, PageId page) const;
-  void Park(int32_t group, PageId page, const Release& release = {});
+  void Park(int32_t group, PageId page, const Release& release);
   void MoveTip(State& state, NodeId tip, int32_t units);
   int32_t group_count() const { return static_cast<int32_t>(groups_.size()); }
 

@@ -198,9 +198,11 @@ absl::Status CacheCore::Truncate(const Sequence& sequence, int32_t length) {
     extent.page_count = std::min(extent.page_count, keep);
     extent.first_page = std::min(extent.first_page, extent.page_count);
   }
-  if (state.retains) {
-    int32_t& longest = retention_[sequence.slot_].longest;
-    longest = std::max(longest, state.length);
+  if (!retention_.empty()) {
+    // What is cut stays cached below what is kept, if anything is, and must not outlive it.
+    SequenceRetention& kept = retention_[static_cast<size_t>(sequence.slot_)];
+    kept.longest = length == 0 ? 0 : std::max(kept.longest, state.length);
+    if (length == 0) kept.passed.fill({});
   }
   TruncateChain(state, sequence.slot_, length);
   state.length = state.capacity = length;

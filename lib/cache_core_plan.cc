@@ -84,7 +84,7 @@ void CacheCore::Unhold(int32_t group, PageId page) {
   QUIRE_CHECK(holds > 0, "a page was released from a plan twice");
   --holds;
   --g.held;
-  if (holds == 0 && g.allocator.refs(page) == 0) Park(group, page);
+  if (holds == 0 && g.allocator.refs(page) == 0) Park(group, page, {.held = true});
 }
 
 // The target has lost its last reference. If its copy was not handed over yet, forget it; once it

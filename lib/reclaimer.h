@@ -25,6 +25,8 @@ struct Release {
   int32_t new_units = 0;   // units that no earlier sequence had, as far as is remembered
   bool continues = false;  // more than one unit was known: it went on from something
   bool last = false;       // this is its last indexed page
+  bool held = false;       // it let go some time ago, when a copy still needed the page; all else
+                           // is unknown, and the page before this one may have gone since
   uint8_t priority = 50;   // see Retention in kv_cache.h
   int64_t expiry = 0;      // the step at which a priority above the default ends
 };

@@ -32,6 +32,7 @@ Reclaimer::Worth RetainingReclaimer::Note(PageId page, const Release& release) {
 void RetainingReclaimer::Insert(PageId page, const Release& release) {
   Kept& kept = At(page);
   EndIfOver(&kept);
+  kept.ordered = !release.held;
   if (kept.over == 0) {
     inner_->Insert(page, release);
     return;
@@ -108,6 +109,7 @@ bool RetainingReclaimer::Indexed(PageId page) {
               .new_units = 0,
               .continues = false,
               .last = false,
+              .ordered = false,
               .over = -kDefault};
   return inner_->counts_uses() && inner_->Indexed(page);
 }
@@ -186,8 +188,12 @@ void RetainingReclaimer::Unqueue(PageId page) {
 }
 
 // A cached page whose parent is cached, too, leaves before it: its priority is not above that of
-// all pages of the parent's node. "" or what is wrong.
+// all pages of the parent's node. Unless it was cached late, because a copy needed it: the parent
+// may have gone by then, and another request may have made one that is worth less. That costs a
+// page that nobody finds for a while; to keep parents of held pages would cost a count for each
+// node. "" or what is wrong.
 std::string RetainingReclaimer::OrderFault(PageId page) const {
+  if (!At(page).ordered) return {};
   const PrefixIndex& index = *group_.index;
   NodeId parent = index.node_of(group_.group, page);
   for (int32_t i = 0; i < group_.units_per_page; ++i) parent = index.parent(parent);

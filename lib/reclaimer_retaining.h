@@ -72,6 +72,7 @@ class RetainingReclaimer final : public Reclaimer {
     int32_t new_units;  // of its last Release, for the inner policy
     bool continues;     //
     bool last;          //
+    bool ordered;       // cached since its holder let it go, and so before its parent was
     int8_t over;        // priority - kDefault
   };
   static constexpr int32_t kNotQueued = 0;  // places count from 1

@@ -204,6 +204,20 @@ TEST(RetainingReclaimerTest, FaultFindsAPageThatWouldOutliveItsParent) {
   EXPECT_EQ(pages->Fault(), "page 2 would stay without the page before it");
 }
 
+// A copy needed page 2 when its holder let it go; meanwhile the page before it was made anew by a
+// request that is worth less. Once the page was in use again, it is like any other.
+TEST(RetainingReclaimerTest, APageThatWasHeldMayOutliveItsParentOnce) {
+  Fixture pages({-1, 0, 1}, 0, /*closed=*/true);
+  pages->Note(PageId{2}, {.priority = 80, .expiry = kForever});
+  pages->Insert(PageId{2}, {.held = true});
+  pages.Release(1, 60);
+  EXPECT_EQ(pages->Take(), PageId{1});
+  pages.Release(1, 70);
+  pages->Revive(PageId{2});
+  pages->Insert(PageId{2}, {});
+  EXPECT_EQ(pages->Fault(), "page 2 would stay without the page before it");
+}
+
 TEST(RetainingReclaimerDeathTest, MisuseStopsTheProcess) {
   Fixture pages(Apart(2));
   pages.Release(0, 90);

@@ -129,6 +129,26 @@ TEST(RetentionTest, TruncatedPartsCount) {
   EXPECT_EQ(Cached(*cache, Iota(0, 6)), 6);
 }
 
+// Nothing stands below what follows, so it is worth what its own request says.
+TEST(RetentionTest, WhatATruncateToNothingCutsCountsNoMore) {
+  const auto cache = NewCache(Plain(20));
+  {
+    Sequence sequence = Serve(*cache, Iota(0, 6), Ranges{{.begin = 4, .end = 6, .priority = 80}});
+    ASSERT_OK(sequence.Truncate(0));
+    ASSERT_OK(Feed(*cache, sequence, Iota(100, 4)));
+  }
+  {
+    Sequence other = MustStart(*cache, Iota(0, 7));  // lets pages go that the first one marked
+    ASSERT_EQ(other.hit_tokens(), 6);
+    ASSERT_OK(other.Truncate(0));
+    ASSERT_OK(Feed(*cache, other, Iota(200, 4)));
+  }
+  Flood(*cache, 10, 12);
+  EXPECT_EQ(Cached(*cache, Iota(0, 6)), 6);
+  EXPECT_EQ(Cached(*cache, Iota(100, 4)), 0);
+  EXPECT_EQ(Cached(*cache, Iota(200, 4)), 0);
+}
+
 TEST(RetentionTest, OfOverlappingRangesTheHighestCounts) {
   const auto cache = NewCache(Plain(20));
   Serve(*cache, Iota(0, 8),

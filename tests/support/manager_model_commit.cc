@@ -188,6 +188,10 @@ void Model::Do(const TruncateOp& op) {
   seq->path.resize(static_cast<size_t>(to));
   seq->todo.clear();
   Adopt({seq}, cache_->stats(), /*allocates=*/false);
+  if (to == 0) {  // another text may follow, and owes nothing to this one
+    seq->longest = 0;
+    seq->passed.assign(static_cast<size_t>(groups()), {});
+  }
   for (int g = 0; g < groups(); ++g) {
     const size_t kept = static_cast<size_t>(PagesFor(g, to));
     const std::vector<PageId>& table = seq->tables[g];

@@ -253,6 +253,7 @@ class CacheCore {
                   static_cast<size_t>(account)];
   }
   absl::Status AddNeed(const State& state, int32_t slot, int32_t count);
+  int32_t Overdue(int32_t group, int32_t slot, int32_t first, int32_t end) const;
   void SubtractLastForks();
   bool Writable(int32_t group, PageId page) const;
   bool MayTakeOver(int32_t group, PageId page) const;
@@ -368,7 +369,8 @@ class CacheCore {
   uint64_t last_batch_ = 0;
   std::vector<int32_t> takers_;                           // scratch of ReserveAll: who needs pages
   std::vector<std::pair<int32_t, PageId>> shared_tails_;  // scratch of ReserveAll
-  std::vector<Need> needs_;                               // [group][account] of ReserveAll
+  bool overdue_ = false;     // of its batch: does a sequence hold pages from before its window?
+  std::vector<Need> needs_;  // [group][account] of ReserveAll
 
   std::vector<SequenceRetention> retention_;  // [slot]; empty until somebody asks for it
   int64_t step_ = 0;                          // calls of TakePlan

@@ -152,7 +152,7 @@ void CacheCore::ReleasePastWindow(State& state, int32_t slot) {
     for (; extent.first_page < first; ++extent.first_page) {
       PageId& page = Row(g, slot)[extent.first_page];
       // A page that an outstanding copy names stays until Retire has said whether its contents, and
-      // so ours, are good. The next Commit releases it.
+      // so ours, are good. The next Reserve that takes pages, or Commit, releases it.
       if (groups_[g].held > 0 && groups_[g].holds[static_cast<size_t>(page)] > 0) break;
       Release release = ReleaseOf(state);
       if (groups_[g].retains) NoteRelease(state, slot, g, extent.first_page, &release);

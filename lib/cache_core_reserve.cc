@@ -29,6 +29,7 @@ absl::Status CacheCore::ReserveAll(std::span<Sequence* const> sequences,
     if (counts[i] >= 0 && counts[i] <= state.capacity - state.length) continue;
     if (takers_.empty()) {
       shared_tails_.clear();
+      overdue_ = false;
       std::fill(needs_.begin(), needs_.end(), Need());
     }
     takers_.push_back(static_cast<int32_t>(i));
@@ -48,6 +49,10 @@ absl::Status CacheCore::ReserveAll(std::span<Sequence* const> sequences,
     return Bare(absl::StatusCode::kResourceExhausted);
   }
   if (spare_plans_.empty() && !SetPlanAside()) return Bare(absl::StatusCode::kResourceExhausted);
+  for (size_t i = 0; overdue_ && i < takers_.size(); ++i) {
+    const int32_t slot = sequences[takers_[i]]->slot_;
+    ReleasePastWindow(states_[static_cast<size_t>(slot)], slot);
+  }
   for (const int32_t i : takers_) TakePages(*sequences[i], counts[i]);
   return absl::OkStatus();
 }
@@ -67,13 +72,18 @@ absl::Status CacheCore::AddNeed(const State& state, int32_t slot, int32_t count)
     const Extent& extent = state.extents[g];
     const int64_t pages = CeilDiv(end, groups_[g].options.tokens_per_page);
     // Pages kept back only because a copy is outstanding will leave: they make nothing impossible.
-    const int64_t resident = pages - std::max(extent.first_page, FirstNeeded(g, state.length));
+    const int32_t first_needed = FirstNeeded(g, state.length);
+    const int64_t resident = pages - std::max(extent.first_page, first_needed);
     if (resident > groups_[g].accounts[state.account].limit) {
       return NeverFits(absl::StrCat("growing from ", state.length, " to ", end, " tokens"), g,
                        state.account, resident);
     }
     Need& need = NeedOf(g, state.account);
     need.pages += std::max<int64_t>(0, pages - extent.page_count);
+    if (extent.first_page < first_needed) {
+      overdue_ = true;
+      need.pages -= Overdue(g, slot, extent.first_page, first_needed);
+    }
     if (!TailMustBeCopied(g, state, slot)) continue;
     ++need.pages;
     const PageId tail = Row(g, slot)[state.length / groups_[g].options.tokens_per_page];
@@ -84,6 +94,20 @@ absl::Status CacheCore::AddNeed(const State& state, int32_t slot, int32_t count)
     }
   }
   return absl::OkStatus();
+}
+
+// Pages [first, end) have left the window. How many of them may leave now and nobody else holds? A
+// copy had them at the last Commit; to wait for the next one would be to wait for ever, if what it
+// needs first are these pages.
+int32_t CacheCore::Overdue(int32_t group, int32_t slot, int32_t first, int32_t end) const {
+  const Group& g = groups_[group];
+  int32_t pages = 0;
+  for (; first < end; ++first) {
+    const PageId page = Row(group, slot)[first];
+    if (g.holds[static_cast<size_t>(page)] > 0) break;
+    pages += g.allocator.refs(page) == 1;
+  }
+  return pages;
 }
 
 // Forks copy a shared tail one after the other, and the last holder finds itself alone and writes

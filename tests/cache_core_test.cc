@@ -405,6 +405,35 @@ TEST(CacheCoreTest, PageOfAnOutstandingCopyStaysInItsWindow) {
   EXPECT_OK(cache->Validate());
 }
 
+// To wait for the next Commit with them would be to wait for ever: it needs a Reserve before.
+TEST(CacheCoreTest, PagesThatACopyKeptInAWindowAreRoom) {
+  Options options;
+  options.groups = {{.tokens_per_page = 4, .page_count = 5, .lookback_tokens = 4}};
+  const std::unique_ptr<KvCache> cache = *KvCache::Create(options);
+  StartOptions unseen;
+  unseen.write_cache = false;
+  Sequence original = *cache->Start(Iota(0, 30), {}, unseen);
+  EXPECT_OK(original.Reserve(6));
+  EXPECT_OK(original.Commit(Iota(0, 6)));
+  Sequence fork = *original.Fork();
+  EXPECT_OK(fork.Reserve(10));
+  const Plan plan = cache->TakePlan();
+  ASSERT_EQ(plan.copies.size(), 1u);
+  EXPECT_OK(fork.Commit(Iota(6, 10)));
+  original = Sequence();
+  EXPECT_FALSE(fork.Reserve(9).ok());  // the copy is outstanding
+  cache->Retire(plan.ticket, absl::OkStatus());
+  EXPECT_EQ(cache->stats().groups[0].pages_free, 2);
+  EXPECT_EQ(cache->stats().groups[0].pages_live, 3);  // one of them within the window
+
+  EXPECT_FALSE(fork.Reserve(17).ok());
+  EXPECT_EQ(cache->stats().groups[0].pages_live, 3);  // what is refused changes nothing
+  EXPECT_OK(fork.Reserve(16));
+  EXPECT_EQ(cache->stats().groups[0].pages_live, 5);
+  EXPECT_EQ(Ids(fork.pages(GroupId{0}).first(3)), (std::vector<int32_t>{-1, -1, -1}));
+  EXPECT_OK(cache->Validate());
+}
+
 // Its key is what leads to those who built on the target, so it may not be dropped for a write in
 // place while the copy may still fail.
 TEST(CacheCoreTest, TargetOfAnOutstandingCopyIsNotTakenOver) {

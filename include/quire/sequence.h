@@ -50,9 +50,10 @@ class Sequence {
 
   // Appends tokens whose K/V is written by a launch already queued. Pages that are now full become
   // shareable; pages that left a group's lookback are given back, so build the step's page tables
-  // before. Committing past capacity(), or before the plan that holds this sequence's copies
-  // or the scrubs of its pages was taken, is a CHECK. kDataLoss as in Reserve, and then nothing
-  // changed. O(tokens), no heap allocation.
+  // before; one that an outstanding copy needs is, later, by the next Reserve that takes pages or
+  // Commit. Committing past capacity(), or before the plan that holds this sequence's copies or the
+  // scrubs of its pages was taken, is a CHECK. kDataLoss as in Reserve, and then nothing changed.
+  // O(tokens), no heap allocation.
   absl::Status Commit(std::span<const TokenId> tokens);
 
   // Forgets everything from `length` on: rejected tokens, another branch, a failed copy. Gives back

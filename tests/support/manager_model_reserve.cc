@@ -1,6 +1,7 @@
 // Must there be room?
 
 #include <algorithm>
+#include <utility>
 
 #include "tests/support/model.h"
 
@@ -132,6 +133,11 @@ Model::Need Model::NeedOf(const std::vector<Seq*>& seqs, const std::vector<int>&
       const auto have = static_cast<int64_t>(table.size());
       const int64_t more = std::max<int64_t>(0, PagesFor(g, end) - have);
       need.low[g][seq.account] += more;
+      if (end > seq.handle.capacity()) {
+        for (const int slot : Overdue(seq, g)) {
+          need.low[g][seq.account] -= PageAt(g, table[static_cast<size_t>(slot)]).refs == 1;
+        }
+      }
       const int64_t tail = length / TokensPerPage(g);
       if (tail < have && table[tail] == kNoPage) ++need.low[g][seq.account];
       // Pages that only a copy keeps in a window will leave it.
@@ -210,6 +216,61 @@ void Model::CheckReserve(const absl::Status& status, const Need& need, const See
   }
 }
 
+// What has left the window, was kept for a copy, and is not needed for one any more.
+std::vector<int> Model::Overdue(const Seq& seq, int group) const {
+  const auto length = static_cast<int64_t>(seq.path.size());
+  const int64_t horizon = length - Lookback(group) - options_.max_rollback_tokens;
+  std::vector<int> slots;
+  for (int slot = 0; int64_t{slot + 1} * TokensPerPage(group) <= horizon; ++slot) {
+    const PageId id = seq.tables[group][static_cast<size_t>(slot)];
+    if (id == kNoPage) continue;
+    const Page& page = pages_[group][static_cast<size_t>(id)];
+    const bool is_target = plan_targets_.count({group, static_cast<int>(id)}) > 0;
+    if (is_target || page.held + page.planned > 0) break;
+    slots.push_back(slot);
+  }
+  return slots;
+}
+
+// It goes before Reserve looks for room. `stats`, from before, become what they are then.
+void Model::LeaveWindows(const std::vector<Seq*>& takers, Stats* stats) {
+  const Stats after = cache_->stats();
+  for (int g = 0; g < groups(); ++g) {
+    std::vector<int64_t> left(shares_[g].size()), sure(left), perhaps(left);
+    for (Seq* seq : takers) {
+      for (const int slot : Overdue(*seq, g)) {
+        ++counts["left a window late"];
+        const PageId id = std::exchange(seq->tables[g][static_cast<size_t>(slot)], kNoPage);
+        GiveBack(*seq, g, id, slot);
+        const Page& page = PageAt(g, id);
+        left[page.account] += page.refs == 0;
+        sure[page.account] += page.refs == 0 && page.indexed == Known::kYes;
+        perhaps[page.account] += page.refs == 0 && page.indexed == Known::kMaybe;
+      }
+      const std::span<const PageId> now = seq->handle.pages(GroupId{g});
+      const size_t whole = seq->path.size() / static_cast<size_t>(TokensPerPage(g));
+      if (!std::equal(now.begin(), now.begin() + whole, seq->tables[g].begin())) {
+        Fail("Reserve gave back other pages than those that had left the window");
+      }
+    }
+    const auto leave = [this, &left, &sure, &perhaps](size_t a, const auto& now, auto* then) {
+      // Nothing else becomes cached in a Reserve.
+      const int64_t cached =
+          now.pages_cached - then->pages_cached + now.evictions - then->evictions;
+      if (cached < sure[a] || cached > sure[a] + perhaps[a]) {
+        Fail("what left a window late is not cached, or was not in the index");
+      }
+      then->pages_live -= left[a];
+      then->pages_cached += cached;
+    };
+    GroupStats& before = stats->groups[g];
+    if (before.tenants.empty()) leave(0, after.groups[g], &before);
+    for (size_t a = 0; a < before.tenants.size(); ++a) {
+      leave(a, after.groups[g].tenants[a], &before.tenants[a]);
+    }
+  }
+}
+
 // A tail with a key that stayed in its table was taken out of the index, to be written in place.
 void Model::AdoptTailsInPlace(const std::vector<Seq*>& seqs, const Need& need, const Stats& stats) {
   for (int g = 0; g < groups(); ++g) {
@@ -258,13 +319,19 @@ void Model::Do(const ReserveAllOp& op) {
     handles.push_back(&seq->handle);
   }
   const Need need = NeedOf(seqs, op.counts);
-  const Stats stats = cache_->stats();
+  Stats stats = cache_->stats();
   const Seen before = See();
+  std::vector<Seq*> takers;
+  for (size_t i = 0; i < seqs.size(); ++i) {
+    const auto end = static_cast<int>(seqs[i]->path.size()) + op.counts[i];
+    if (end > seqs[i]->handle.capacity()) takers.push_back(seqs[i]);
+  }
   const absl::Status status = handles.size() == 1 ? handles[0]->Reserve(op.counts[0])
                                                   : cache_->ReserveAll(handles, op.counts);
   CheckReserve(status, need, before, stats);
   if (!status.ok() || !error_.empty()) return;
   AdoptTailsInPlace(seqs, need, stats);
+  LeaveWindows(takers, &stats);
   Adopt(seqs, stats, /*allocates=*/true);
   for (size_t i = 0; i < seqs.size(); ++i) {
     Seq& seq = *seqs[i];

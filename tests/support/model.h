@@ -265,6 +265,8 @@ class Model {
   void CheckClosed(int group, int node);
   void KeepDuplicatesOf(int group, const Page& victim);
   void GiveBack(Seq& seq, int group, PageId page, int slot);
+  std::vector<int> Overdue(const Seq& seq, int group) const;
+  void LeaveWindows(const std::vector<Seq*>& takers, Stats* stats);
   void CarryOutPlan(bool fails);
   void WriteTokens(Seq& seq, const Tokens& tokens);
   void AfterCommit(Seq& seq, int old_length);

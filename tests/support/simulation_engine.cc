@@ -164,6 +164,12 @@ void Simulation::MakeRoom() {
   }
   // Finished requests and plans in flight hold pages that come back.
   if (!tracker_.empty() || running_.size() > 1) return FenceAll();
+  // So does a plan that nobody has taken yet.
+  if (gave_up_) {
+    batch_.clear();
+    phase_ = Phase::kTakePlan;
+    return;
+  }
   // An accidental match can be what does not fit beside the request's own pages.
   if (!first->read_cache) return Violation("no room for one request alone in an idle cache");
   first->read_cache = false;
@@ -173,9 +179,11 @@ void Simulation::MakeRoom() {
 void Simulation::TakePlan() {
   // Now and then a step is given up here; what it reserved, and its copies, are the next one's.
   if (random_.OneIn(16)) {
+    gave_up_ = true;
     phase_ = Phase::kSchedule;
     return;
   }
+  gave_up_ = false;
   plan_ = cache_->TakePlan();
   trace_.Add(static_cast<uint64_t>(plan_.ticket));
   phase_ = Phase::kLaunch;

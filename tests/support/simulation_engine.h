@@ -157,7 +157,8 @@ class Simulation {
   // The step at hand.
   Phase phase_ = Phase::kSchedule;
   bool preempted_ = false;
-  int32_t at_rank_ = 0;  // next rank to be given the plan, or the launch
+  bool gave_up_ = false;  // a step whose plan nobody has taken yet
+  int32_t at_rank_ = 0;   // next rank to be given the plan, or the launch
   std::vector<Item> batch_;
   std::vector<Sequence*> sequences_;
   std::vector<int32_t> counts_;

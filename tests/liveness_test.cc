@@ -15,7 +15,6 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -24,6 +23,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/support/manager_util.h"
+#include "tests/support/seeded.h"
 
 namespace quire::testing {
 namespace {
@@ -32,26 +32,6 @@ constexpr int kRequests = 40;
 constexpr int kLongestHold = 50;  // steps that a copy stays outstanding
 constexpr int kLongestPark = 25;  // steps that a sequence stays where it is, holding its pages
 constexpr int kChunk = 8;
-
-int FromEnvironment(const char* name, int otherwise) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? otherwise : std::atoi(value);
-}
-
-class Random {
- public:
-  explicit Random(uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15u + 1) {}
-  int Below(int limit) {
-    state_ ^= state_ >> 12;
-    state_ ^= state_ << 25;
-    state_ ^= state_ >> 27;
-    return static_cast<int>((state_ * 0x2545F4914F6CDD1Du >> 33) % static_cast<uint64_t>(limit));
-  }
-  bool OneIn(int n) { return Below(n) == 0; }
-
- private:
-  uint64_t state_;
-};
 
 struct Request {
   int id = 0;  // in the order of arrival
@@ -105,7 +85,8 @@ class Scheduler {
   }
   void Arrive();
   void RefuseWhatCannotFit();
-  bool RoomFor(const Request& request, int count, bool with_copy, bool guaranteed) const;
+  bool RoomFor(const Request& request, int count, bool with_copy, bool guaranteed,
+               bool at_best) const;
   bool Reserve(Request& request, int count);
   bool PreemptFor(const Request& request);
   bool Advance(Request& request);
@@ -116,7 +97,7 @@ class Scheduler {
   bool Step();
 
   Options options_;
-  Random random_;
+  Dice random_;
   std::unique_ptr<KvCache> cache_;
   std::vector<Tokens> stems_;
   std::vector<std::unique_ptr<Request>> open_;  // not done, the oldest first
@@ -199,15 +180,22 @@ int Scheduler::CountOf(const Request& request) const {
 
 // The rule. Live pages stay, cached ones can all go. With quotas no account may have more than its
 // maximum live, and what accounts have live, or are guaranteed where that is more, fits in the
-// pool. `guaranteed`: is the account's own guarantee enough?
-bool Scheduler::RoomFor(const Request& request, int count, bool with_copy, bool guaranteed) const {
+// pool. `guaranteed`: is the account's own guarantee enough? `at_best`: what has left the
+// sequence's window goes first, unless a copy still needs it.
+bool Scheduler::RoomFor(const Request& request, int count, bool with_copy, bool guaranteed,
+                        bool at_best) const {
   const Stats stats = cache_->stats();
   for (size_t g = 0; g < options_.groups.size(); ++g) {
     const GroupOptions& group = options_.groups[g];
     const Sequence& sequence = *request.sequence;
     const int end = sequence.length() + count;
-    const auto have = static_cast<int>(sequence.pages(GroupId{static_cast<int>(g)}).size());
+    const std::span<const PageId> pages = sequence.pages(GroupId{static_cast<int>(g)});
+    const auto have = static_cast<int>(pages.size());
     int need = std::max(0, PagesFor(group, end) - have);
+    const int past = std::max(0, sequence.length() - group.lookback_tokens) / group.tokens_per_page;
+    for (int p = 0; at_best && p < past; ++p) {
+      need -= pages[static_cast<size_t>(p)] != kNoPage;
+    }
     if (with_copy && sequence.length() % group.tokens_per_page != 0) ++need;
     const GroupStats& now = stats.groups[g];
     if (now.tenants.empty()) {
@@ -228,9 +216,9 @@ bool Scheduler::RoomFor(const Request& request, int count, bool with_copy, bool 
 }
 
 bool Scheduler::Reserve(Request& request, int count) {
-  const bool surely = RoomFor(request, count, request.fresh, false);
-  const bool perhaps = RoomFor(request, count, false, false);
-  const bool guaranteed = RoomFor(request, count, request.fresh, true);
+  const bool surely = RoomFor(request, count, request.fresh, false, false);
+  const bool perhaps = RoomFor(request, count, false, false, true);
+  const bool guaranteed = RoomFor(request, count, request.fresh, true, false);
   const int64_t evictions = StatsOf(*cache_).evictions;
   const absl::Status status = request.sequence->Reserve(count);
   if (status.ok()) {
@@ -295,7 +283,8 @@ bool Scheduler::Admit(Request& request, bool guaranteed) {
   request.fresh = true;
   // Not at the cost of others: it goes on waiting if there is no room.
   const int count = CountOf(request);
-  if ((!guaranteed || RoomFor(request, count, true, true)) && Reserve(request, count)) return true;
+  if ((!guaranteed || RoomFor(request, count, true, true, false)) && Reserve(request, count))
+    return true;
   request.sequence.reset();
   return false;
 }
@@ -328,7 +317,7 @@ bool Scheduler::Step() {
         somebody_waits = true;
         continue;
       }
-    } else if (somebody_waits && !RoomFor(request, CountOf(request), true, true)) {
+    } else if (somebody_waits && !RoomFor(request, CountOf(request), true, true, false)) {
       continue;
     }
     if (!Advance(request)) {
@@ -373,7 +362,7 @@ struct Case {
 };
 
 Options OptionsFor(const Case& one, Reclaim reclaim, uint64_t seed) {
-  Random random(seed + 1000);
+  Dice random(seed + 1000);
   const int per_page = 2 + random.Below(6);
   const int pages = (90 + random.Below(60)) / per_page;
   Options options = OneGroup(per_page, pages);
@@ -389,8 +378,8 @@ Options OptionsFor(const Case& one, Reclaim reclaim, uint64_t seed) {
 class LivenessTest : public ::testing::TestWithParam<Case> {};
 
 TEST_P(LivenessTest, EverybodyGetsDone) {
-  const int seeds = FromEnvironment("QUIRE_LIVENESS_SEEDS", 2);
-  const int first = FromEnvironment("QUIRE_LIVENESS_FIRST", 0);
+  const auto seeds = static_cast<int>(FromEnvironment("QUIRE_LIVENESS_SEEDS", 2));
+  const auto first = static_cast<int>(FromEnvironment("QUIRE_LIVENESS_FIRST", 0));
   int64_t steps = 0, full = 0, refused = 0, preemptions = 0, guaranteed = 0, held = 0, parked = 0;
   int stall = 0;
   for (int seed = first; seed < first + seeds; ++seed) {
@@ -435,7 +424,7 @@ TEST(GuaranteeTest, AFloodDoesNotDelayWhatIsGuaranteed) {
     options.max_sequences = 200;
     options.quotas = {{"a", 300, 1000}};
     const std::unique_ptr<KvCache> cache = NewCache(options);
-    Random random(static_cast<uint64_t>(i) + 1);
+    Dice random(static_cast<uint64_t>(i) + 1);
     std::vector<Sequence> flood;
     int refused = 0;
     const auto flood_more = [&] {

@@ -34,6 +34,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "tests/support/seeded.h"
 
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
@@ -55,11 +56,6 @@ constexpr int64_t kOperations = 10'000'000;
 #endif
 constexpr int64_t kLeastSeeds = 1000;
 constexpr int kMostViolations = 10;
-
-int64_t FromEnvironment(const char* name, int64_t otherwise) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? otherwise : std::atoll(value);
-}
 
 // ------------------------------------------------------------------------------ runs in a child
 

@@ -144,6 +144,20 @@ TEST(AgedFrequencyTest, UsesAreRememberedWhenAPageIsGivenUp) {
   EXPECT_EQ(OutlivedBy0(tree), 20);
 }
 
+// A pool of one page has room for eight keys: two of ten are forgotten, those that went first.
+TEST(AgedFrequencyTest, TheOldestUsesAreForgottenFirst) {
+  ReclaimerTree tree(Reclaim::kAgedFrequency, 1);
+  const auto index_and_take = [&tree](TokenId token) {
+    const bool remembered = tree.Index(0, ReclaimerTree::kRoot, token);
+    tree.Release(0);
+    EXPECT_EQ(tree.Take(), 0);
+    return remembered;
+  };
+  for (TokenId token = 1; token <= 10; ++token) EXPECT_FALSE(index_and_take(token));
+  for (TokenId token = 3; token <= 10; ++token) EXPECT_TRUE(index_and_take(token));
+  EXPECT_FALSE(index_and_take(2));
+}
+
 // By uses alone 0 would go before 1, which stands below it; but 2 goes, then 1, and 0 at once.
 TEST(AgedFrequencyTest, AHeadWaitsForItsTail) {
   ReclaimerTree tree(Reclaim::kAgedFrequency, 16);

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <deque>
 #include <iostream>
 #include <memory>
@@ -23,6 +22,7 @@
 #include "quire/device.h"
 #include "quire/kv_cache.h"
 #include "tests/support/manager_util.h"
+#include "tests/support/seeded.h"
 
 namespace quire::testing {
 namespace {
@@ -32,11 +32,6 @@ constexpr int64_t kPages = 40000;
 #else
 constexpr int64_t kPages = 500000;
 #endif
-
-int64_t FromEnvironment(const char* name, int64_t otherwise) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? otherwise : std::atoll(value);
-}
 
 enum class Fault {
   kNone,

@@ -13,13 +13,13 @@
 
 #include <array>
 #include <cstdio>
-#include <cstdlib>
 #include <iomanip>
 #include <iostream>
 #include <sstream>
 #include <string>
 
 #include "gtest/gtest.h"
+#include "tests/support/seeded.h"
 #include "tests/support/simulation_tracker.h"
 
 namespace quire::testing {
@@ -35,11 +35,6 @@ constexpr uint64_t kSeeds = 40, kReplays = 8;
 // between two ranks of copying and launching. See Simulation::AbortSomebody.
 constexpr uint32_t kAllAbortPoints = 0x17D5;
 
-uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
-}
-
 int32_t Steps() { return static_cast<int32_t>(FromEnvironment("QUIRE_SIMULATION_STEPS", 5000)); }
 
 void ExpectAllHappened(const SimulationCounts& counts) {
@@ -47,6 +42,7 @@ void ExpectAllHappened(const SimulationCounts& counts) {
   EXPECT_GT(counts.results_void, 0);
   EXPECT_GT(counts.hits, 0);
   EXPECT_GT(counts.copies, 0);
+  EXPECT_GT(counts.scrubs, 0);
   EXPECT_GT(counts.plans_failed, 0);
   EXPECT_GT(counts.answers_ignored, 0);
   EXPECT_GT(counts.fences, 0);
@@ -62,10 +58,11 @@ void ExpectAllHappened(const SimulationCounts& counts) {
 }
 
 TEST(SimulationTest, NobodyReadsAnothersBytesAndNoPageIsLost) {
-  const uint64_t alone = FromEnvironment("QUIRE_SIMULATION_SEED", UINT64_MAX);
-  const uint64_t first = alone != UINT64_MAX ? alone : FromEnvironment("QUIRE_SIMULATION_FIRST", 0);
-  const uint64_t count =
-      alone != UINT64_MAX ? 1 : FromEnvironment("QUIRE_SIMULATION_SEEDS", kSeeds);
+  const int64_t alone = FromEnvironment("QUIRE_SIMULATION_SEED", -1);
+  const auto first =
+      static_cast<uint64_t>(alone >= 0 ? alone : FromEnvironment("QUIRE_SIMULATION_FIRST", 0));
+  const auto count =
+      static_cast<uint64_t>(alone >= 0 ? 1 : FromEnvironment("QUIRE_SIMULATION_SEEDS", kSeeds));
   SimulationCounts counts;
   for (uint64_t seed = first; seed < first + count; ++seed) {
     const SimulationReport report = RunSimulation(seed, Steps());
@@ -129,7 +126,7 @@ TEST_P(SimulationFaultTest, IsFound) {
   FAIL() << "not found in " << kMostSeeds << " seeds";
 }
 
-constexpr const char* kBytes = "read bytes of another";
+constexpr const char* kBytes = "bytes of another";
 
 INSTANTIATE_TEST_SUITE_P(
     All, SimulationFaultTest,
@@ -143,6 +140,7 @@ INSTANTIATE_TEST_SUITE_P(
         FaultCase{"SkipsARank", EngineFault::kSkipsARank, kBytes},
         FaultCase{"KeepsTheCacheAfterAReset", EngineFault::kKeepsTheCacheAfterAReset, kBytes},
         FaultCase{"KeepsTheCacheAcrossWeights", EngineFault::kKeepsTheCacheAcrossWeights, kBytes},
+        FaultCase{"SkipsScrubs", EngineFault::kSkipsScrubs, "bytes of another namespace"},
         // Pages run out, or failures are never told: whichever comes first.
         FaultCase{"ForgetsToRetire", EngineFault::kForgetsToRetire, ""}),
     [](const auto& info) { return std::string(info.param.name); });

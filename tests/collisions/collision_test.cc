@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
-#include <cstdlib>
 #include <deque>
 #include <iostream>
 #include <memory>
@@ -24,6 +23,7 @@
 #include "gtest/gtest.h"
 #include "lib/hash.h"
 #include "tests/support/manager_util.h"
+#include "tests/support/seeded.h"
 
 static_assert(QUIRE_HASH_BITS == 8, "this test is about collisions");
 
@@ -44,11 +44,6 @@ constexpr int kLongest = 6;   // pages of a prompt
 constexpr int kPages = 1500;  // of the pool; prompts need many times that
 constexpr int kLive = 8;      // sequences kept for a while
 
-int64_t FromEnvironment(const char* name, int64_t otherwise) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? otherwise : std::atoll(value);
-}
-
 // Any number is a token. These agree in many of their bits.
 constexpr std::array<TokenId, kVocabulary> kTokens = {0, INT32_MIN, 1 << 24};
 
@@ -66,21 +61,6 @@ constexpr std::array<std::array<int, kUnit>, 12> kWords = {{{0, 0, 0, 0},
                                                             {2, 2, 2, 0},
                                                             {2, 2, 1, 0},
                                                             {2, 0, 1, 2}}};
-
-// xorshift64*: the same on every machine.
-class Random {
- public:
-  explicit Random(uint64_t seed) : state_(seed * 0x9E3779B97F4A7C15u + 1) {}
-  int Below(int limit) {
-    state_ ^= state_ >> 12;
-    state_ ^= state_ << 25;
-    state_ ^= state_ >> 27;
-    return static_cast<int>((state_ * 0x2545F4914F6CDD1Du >> 33) % static_cast<uint64_t>(limit));
-  }
-
- private:
-  uint64_t state_;
-};
 
 // Two kinds of name, so that tenants and adapters meet, too.
 Namespace NamespaceOf(int ns) {
@@ -307,7 +287,7 @@ class Checked {
   }
 
   Options options_;
-  Random random_;
+  Dice random_;
   std::unique_ptr<KvCache> cache_;
   std::vector<Namespace> names_;
   std::vector<Node> nodes_;  // the roots first, one for each namespace

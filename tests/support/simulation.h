@@ -10,6 +10,8 @@
 // What must hold, and is a violation otherwise:
 //   - No result that the engine relies on was computed from another's bytes. And if no copy failed
 //     between queueing and running, nobody's was, relied on or not.
+//   - With Options::scrub_released: in the pages of a kernel's rows nothing is left of another
+//     namespace, in slots that nobody reads either.
 //   - Whatever CheckFits accepted gets on.
 //   - No page of an outstanding plan is handed out again.
 //   - When all is dropped and the fences have drained, every page is free or cached; after
@@ -38,6 +40,7 @@ enum class EngineFault {
   kKeepsTheCacheAfterAReset,
   kKeepsTheCacheAcrossWeights,
   kForgetsToRetire,
+  kSkipsScrubs,
 };
 
 struct SimulationCounts {
@@ -47,6 +50,7 @@ struct SimulationCounts {
   int64_t tokens_read = 0;   // compared with their stamp, on all ranks
   int64_t hits = 0;          // tokens
   int64_t copies = 0;
+  int64_t scrubs = 0;
   int64_t plans_failed = 0;
   int64_t answers_ignored = 0;  // duplicates, and late ones
   int64_t fences = 0;

@@ -48,6 +48,7 @@ Options Simulation::DrawOptions() {
   options.max_index_nodes = random_.OneIn(12) ? random_.Between(1, 16) : 0;
   options.reclaim = static_cast<Reclaim>(random_.Below(static_cast<int>(Reclaim::kLearned) + 1));
   options.hash_seed = seed_;
+  options.scrub_released = random_.OneIn(4);
   if (random_.OneIn(4)) DrawQuotas(&options);
   return options;
 }

@@ -19,6 +19,7 @@ constexpr std::array kCounts = {
     Named{"tokens read", &SimulationCounts::tokens_read},
     Named{"hits", &SimulationCounts::hits},
     Named{"copies", &SimulationCounts::copies},
+    Named{"scrubs", &SimulationCounts::scrubs},
     Named{"plans failed", &SimulationCounts::plans_failed},
     Named{"answers ignored", &SimulationCounts::answers_ignored},
     Named{"fences", &SimulationCounts::fences},

@@ -17,6 +17,7 @@ SimulatedDevice::SimulatedDevice(const std::vector<GroupOptions>& groups, int32_
     const auto tokens =
         static_cast<size_t>(group.page_count) * static_cast<size_t>(group.tokens_per_page);
     pool.tokens[static_cast<size_t>(Tier::kDevice)].resize(tokens);
+    pool.writers.resize(tokens);
     pools_.push_back(std::move(pool));
   }
 }
@@ -28,7 +29,10 @@ absl::Status SimulatedDevice::Copy(const Plan& plan, Stream) {
     outcomes_.back() = Outcome::kFailed;
     return absl::Status(absl::StatusCode::kUnavailable, "");
   }
-  queue_.push_back({plan.ticket, {plan.copies.begin(), plan.copies.end()}, nullptr});
+  queue_.push_back({plan.ticket,
+                    {plan.copies.begin(), plan.copies.end()},
+                    {plan.scrubs.begin(), plan.scrubs.end()},
+                    nullptr});
   return absl::OkStatus();
 }
 
@@ -51,7 +55,7 @@ absl::StatusOr<KvView> SimulatedDevice::view(Tier tier, GroupId group, int32_t l
 }
 
 void SimulatedDevice::Launch(std::shared_ptr<SimulatedLaunch> launch) {
-  queue_.push_back({kNoTicket, {}, std::move(launch)});
+  queue_.push_back({kNoTicket, {}, {}, std::move(launch)});
 }
 
 void SimulatedDevice::Run(int32_t entries) {
@@ -61,7 +65,7 @@ void SimulatedDevice::Run(int32_t entries) {
     if (entry.launch != nullptr) {
       RunLaunch(entry.launch.get());
     } else {
-      RunCopies(&entry);
+      RunPlan(&entry);
     }
   }
 }
@@ -100,17 +104,30 @@ uint64_t* SimulatedDevice::PageAt(Tier tier, int32_t group, PageId page) {
          PageOffset(page, pool.options.tokens_per_page);
 }
 
-// In any order: a plan promises that its copies do not depend on one another.
-void SimulatedDevice::RunCopies(Entry* entry) {
+// Scrubs and then copies, each in any order: a plan promises that they do not depend on one
+// another. If it fails, then in one of them.
+void SimulatedDevice::RunPlan(Entry* entry) {
   const bool fails = random_.OneIn(faults_.copy_fails);
+  const auto scrubs = static_cast<int32_t>(entry->scrubs.size());
   auto left = static_cast<int32_t>(entry->copies.size());
-  const int32_t failing = random_.Below(left);
+  const int32_t failing = random_.Below(left + scrubs);
+  for (int32_t i = 0; i < scrubs; ++i) {
+    if (!fails || left + i != failing) ScrubPage(entry->scrubs[static_cast<size_t>(i)]);
+  }
   for (; left > 0; --left) {
     PageCopy& copy = entry->copies[static_cast<size_t>(random_.Below(left))];
     CopyPage(copy, fails && left - 1 == failing);
     std::swap(copy, entry->copies[static_cast<size_t>(left) - 1]);
   }
   Answer(entry->ticket, fails ? absl::Status(absl::StatusCode::kDataLoss, "") : absl::OkStatus());
+}
+
+void SimulatedDevice::ScrubPage(const PageScrub& scrub) {
+  const auto group = static_cast<int32_t>(scrub.group);
+  Pool& pool = pools_[static_cast<size_t>(group)];
+  const int32_t tokens_per_page = pool.options.tokens_per_page;
+  std::fill_n(PageAt(scrub.tier, group, scrub.page), tokens_per_page, 0);
+  std::fill_n(pool.writers.data() + PageOffset(scrub.page, tokens_per_page), tokens_per_page, 0);
 }
 
 void SimulatedDevice::CopyPage(const PageCopy& copy, bool fails) {
@@ -122,6 +139,9 @@ void SimulatedDevice::CopyPage(const PageCopy& copy, bool fails) {
   int32_t count = random_.OneIn(2) ? tokens_per_page : copy.token_count;
   if (fails) count = random_.Below(copy.token_count + 1);
   std::copy_n(from, count, to);
+  uint8_t* writers = pools_[static_cast<size_t>(group)].writers.data();
+  std::copy_n(writers + PageOffset(copy.from_page, tokens_per_page), count,
+              writers + PageOffset(copy.to_page, tokens_per_page));
   if (!fails || random_.OneIn(4)) return;
   // One byte of one token.
   uint64_t* token = to + random_.Below(tokens_per_page);
@@ -135,6 +155,10 @@ void SimulatedDevice::RunLaunch(SimulatedLaunch* launch) {
   }
   for (size_t i = 0; i < launch->rows.size(); ++i) {
     bool right = true;
+    for (int32_t g = 0; g < groups && launch->clean; ++g) {
+      SimulatedRow& row = launch->rows[i];
+      row.leaked = row.leaked || !HoldsOnlyItsOwn(*launch, row, i, g);
+    }
     for (int32_t g = 0; g < groups; ++g) {
       const bool group_right = Attend(launch, &launch->rows[i], i, g);
       right = right && group_right;
@@ -157,6 +181,9 @@ void SimulatedDevice::Append(const SimulatedLaunch& launch, const SimulatedRow& 
     if (page == kNoPage) continue;
     PageAt(Tier::kDevice, group, page)[p % tokens_per_page] =
         StampOf(paths[p], group, rank_) ^ garbage;
+    pools_[static_cast<size_t>(group)]
+        .writers[static_cast<size_t>(PageOffset(page, tokens_per_page) + p % tokens_per_page)] =
+        static_cast<uint8_t>(1 + row.ns);
   }
 }
 
@@ -189,6 +216,24 @@ bool SimulatedDevice::Attend(SimulatedLaunch* launch, SimulatedRow* row, size_t 
     }
   }
   return right;
+}
+
+// Whole pages: what a query does not see may be loaded, too.
+bool SimulatedDevice::HoldsOnlyItsOwn(const SimulatedLaunch& launch, const SimulatedRow& row,
+                                      size_t index, int32_t group) const {
+  const SimulatedLaunch::Table& table = launch.tables[static_cast<size_t>(group)];
+  const Pool& pool = pools_[static_cast<size_t>(group)];
+  const int32_t tokens_per_page = pool.options.tokens_per_page;
+  const PageId* pages = table.page_ids.data() + table.row_begin[index];
+  const int32_t first = std::max(0, row.length - pool.options.lookback_tokens) / tokens_per_page;
+  for (int32_t p = first; p * tokens_per_page < row.length + row.count; ++p) {
+    if (pages[p] == kNoPage) continue;
+    const uint8_t* writers = pool.writers.data() + PageOffset(pages[p], tokens_per_page);
+    const bool own = std::all_of(writers, writers + tokens_per_page,
+                                 [&](uint8_t by) { return by == 0 || by == 1 + row.ns; });
+    if (!own) return false;
+  }
+  return true;
 }
 
 void SimulatedDevice::Answer(Ticket ticket, const absl::Status& status) {

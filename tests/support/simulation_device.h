@@ -2,8 +2,8 @@
 // simulation says so, in their order. Its answers are its own affair: late, twice, or never.
 //
 // A token's K and V are one stamp of 8 bytes, every one of which depends on the whole prefix.
-// Memory is never cleaned: what a page's former owner left is there until somebody writes, as on a
-// GPU.
+// Memory is cleaned by scrubs alone: else what a page's former owner left is there until somebody
+// writes, as on a GPU.
 
 #ifndef QUIRE_TESTS_SUPPORT_SIMULATION_DEVICE_H_
 #define QUIRE_TESTS_SUPPORT_SIMULATION_DEVICE_H_
@@ -30,12 +30,15 @@ struct SimulatedRequest;
 // One sequence in a launch.
 struct SimulatedRow {
   SimulatedRequest* request = nullptr;  // nullptr: nobody waits for the result
+  int32_t ns = 0;                       // its namespace
   int32_t length = 0;                   // tokens before it
   int32_t count = 0;                    // tokens that it writes and computes
   int32_t known = 0;                    // tokens of the request that are certain if it is right
   int64_t paths_begin = 0;              // path of its token p: paths[paths_begin + p]
   bool told = false;                    // the sequence had lost data already, nobody had looked yet
+  bool lost = false;                    // or it cannot commit, be it for pages without tokens
   bool wrong = false;                   // it read bytes that are not its own
+  bool leaked = false;                  // its pages hold bytes of another namespace
 };
 
 // A step's kernels on all ranks: append, then attention. Holds copies of all that they read, as an
@@ -53,6 +56,7 @@ struct SimulatedLaunch {
   Ticket taken = kNoTicket;    // and the last one taken
   int32_t ranks_left = 0;      // that have yet to run it
   bool lost = false;           // a rank was reset before it ran
+  bool clean = false;          // pages are scrubbed: they must hold nothing of others
   // The first wrong read.
   int32_t wrong_rank = 0, wrong_group = 0, wrong_position = 0;
   PageId wrong_page = kNoPage;
@@ -100,20 +104,25 @@ class SimulatedDevice : public Device {
   struct Entry {
     Ticket ticket;
     std::vector<PageCopy> copies;
+    std::vector<PageScrub> scrubs;
     std::shared_ptr<SimulatedLaunch> launch;  // nullptr: copies
   };
   struct Pool {
     GroupOptions options;
     std::array<std::vector<uint64_t>, kSimulatedTiers> tokens;  // [tier][page][token]
+    std::vector<uint8_t> writers;  // of kDevice: [page][token] 1 + whose namespace, 0: zeroed
   };
 
   uint64_t* PageAt(Tier tier, int32_t group, PageId page);
-  void RunCopies(Entry* entry);
+  void RunPlan(Entry* entry);
+  void ScrubPage(const PageScrub& scrub);
   void CopyPage(const PageCopy& copy, bool fails);
   void RunLaunch(SimulatedLaunch* launch);
   void Append(const SimulatedLaunch& launch, const SimulatedRow& row, size_t index, int32_t group,
               uint64_t garbage);
   bool Attend(SimulatedLaunch* launch, SimulatedRow* row, size_t index, int32_t group);
+  bool HoldsOnlyItsOwn(const SimulatedLaunch& launch, const SimulatedRow& row, size_t index,
+                       int32_t group) const;
   void Answer(Ticket ticket, const absl::Status& status);
 
   const int32_t rank_;

@@ -198,6 +198,7 @@ void Simulation::CopyOnNextRank() {
   if (fault_ == EngineFault::kSkipsARank && at_rank_ + 1 == climate_.ranks) {
     Heard(at_rank_, plan_.ticket, absl::OkStatus());
   } else {
+    if (fault_ == EngineFault::kSkipsScrubs) plan_.scrubs = {};
     absl::Status status = devices_[static_cast<size_t>(at_rank_)]->Copy(plan_, Stream());
     trace_.Add(static_cast<int32_t>(status.code()));
     const bool answered = !status.ok();
@@ -230,15 +231,18 @@ void Simulation::BuildLaunch() {
   launch_->retired = retired_;
   launch_->taken = taken_;
   launch_->ranks_left = climate_.ranks;
+  launch_->clean = options_.scrub_released;
   launch_->rows.reserve(batch_.size());
   for (const Item& item : batch_) {
     Request& request = *item.request;
     SimulatedRow row;
     row.request = &request;
+    row.ns = request.ns;
     row.length = request.sequence.length();
     row.count = item.count;
     row.known = row.length + item.count - item.drafts + 1;
     row.told = request.sequence.valid_length() < row.length;
+    row.lost = absl::IsDataLoss(request.sequence.Reserve(0));
     row.paths_begin = static_cast<int64_t>(launch_->paths.size());
     const int32_t own = row.length + item.count - item.drafts;
     launch_->paths.insert(launch_->paths.end(), request.paths.begin(), request.paths.begin() + own);

@@ -340,6 +340,7 @@ Options EveryOption() {
   options.max_rollback_tokens = 3;
   options.max_index_nodes = 99;
   options.hash_seed = 7;
+  options.scrub_released = true;
   return options;
 }
 

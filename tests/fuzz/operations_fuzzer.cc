@@ -44,6 +44,7 @@ Options DrawOptions(Input& input) {
   options.max_rollback_tokens = input.OneIn(2) ? input.Below(6) : 0;
   options.max_index_nodes = input.OneIn(8) ? 1 + input.Below(12) : 0;
   options.reclaim = static_cast<Reclaim>(input.Below(static_cast<int>(Reclaim::kLearned) + 1));
+  options.scrub_released = input.OneIn(4);
   return options;
 }
 

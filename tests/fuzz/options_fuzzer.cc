@@ -16,7 +16,8 @@
 namespace quire::fuzz {
 namespace {
 
-constexpr int32_t kSmallPool = 512;      // Validate is O(pages)
+constexpr int32_t kSmallPool = 512;  // Validate is O(pages)
+constexpr int32_t kMostNodes = 1 << 20;
 constexpr int64_t kMostPages = 1 << 20;  // so is Create: larger pools are right, but take too long
 
 bool In(int64_t value, int64_t least, int64_t most) { return value >= least && value <= most; }
@@ -184,7 +185,9 @@ void FuzzCache(Input& input) {
     return;
   }
   Require(good, "bad options are taken");
+  // Validate looks at all of it, and counts the references of each node.
   const bool small =
+      options.max_index_nodes <= kMostNodes &&
       std::all_of(options.groups.begin(), options.groups.end(),
                   [](const GroupOptions& group) { return group.page_count <= kSmallPool; });
   UseCache(input, **cache, small);

@@ -34,6 +34,7 @@ void Model::WriteTokens(Seq& seq, const Tokens& tokens) {
     }
     for (int g = 0; g < groups(); ++g) {
       const PageId id = seq.tables[g][at / TokensPerPage(g)];
+      CheckClean(PageAt(g, id));
       PageAt(g, id).cells[at % TokensPerPage(g)] = {node, taint};
     }
     ++at;
@@ -147,6 +148,7 @@ void Model::Do(const DraftOp& op) {
   for (int at = static_cast<int>(seq->path.size()); at < seq->handle.capacity(); ++at) {
     for (int g = 0; g < groups(); ++g) {
       const PageId page = seq->tables[g][at / TokensPerPage(g)];
+      CheckClean(PageAt(g, page));
       PageAt(g, page).cells[at % TokensPerPage(g)] = Cell();
     }
   }

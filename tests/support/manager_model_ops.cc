@@ -67,6 +67,7 @@ Options DrawOptions(uint64_t seed) {
   options.max_rollback_tokens = below(2) == 0 ? 0 : below(6);
   options.max_index_nodes = below(12) == 0 ? 1 + below(12) : 0;
   options.hash_seed = static_cast<uint64_t>(below(1000));
+  options.scrub_released = below(4) == 0;
   // Half of them in the order that the model knows.
   options.reclaim = below(2) == 0
                         ? Reclaim::kLru

@@ -192,6 +192,7 @@ void Model::CheckEvictions(int group, const std::vector<PageId>& taken,
     perhaps[page.account] += page.indexed == Known::kMaybe;
     if (page.indexed != Known::kNo) victims.push_back(page);
     page.indexed = Known::kNo;
+    page.stale = std::exchange(page.used, true);
     page.cells.assign(page.cells.size(), Cell());
     page.released_at = -1;
   }

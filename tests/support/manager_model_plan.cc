@@ -12,7 +12,7 @@ void Model::CarryOutPlan(bool fails) {
   out.plan = cache_->TakePlan();
   out.ticket = out.plan.ticket;
   out.copies.assign(out.plan.copies.begin(), out.plan.copies.end());
-  out.fails = fails;
+  out.fails = fails && !options_.scrub_released;  // simulation_test has scrubs that fail
   plan_pending_ = false;
   const auto wanted = std::exchange(plan_targets_, {});
   for (auto& seq : seqs_) seq->awaits_plan = false;
@@ -24,13 +24,16 @@ void Model::CarryOutPlan(bool fails) {
     return Fail("the plan has " + std::to_string(out.copies.size()) + " copies, not " +
                 std::to_string(wanted.size()));
   }
-  if (out.copies.empty()) {
-    if (out.ticket != kNoTicket) Fail("an empty plan has a ticket");
-    return;
+  if (!options_.scrub_released && !out.plan.scrubs.empty())
+    return Fail("scrubs without the option");
+  if ((out.copies.empty() && out.plan.scrubs.empty()) != (out.ticket == kNoTicket)) {
+    return Fail("an empty plan has a ticket, or another one has none");
   }
+  if (out.ticket == kNoTicket) return CheckScrubbed();
   const auto number = static_cast<uint64_t>(out.ticket);
   if (number <= last_ticket_) return Fail("tickets do not increase");
   last_ticket_ = number;
+  Scrub(out.plan.scrubs);
   std::set<std::pair<int, PageId>> sources, targets;
   // The copies of one plan may run in any order: take the least friendly one.
   for (size_t i = out.copies.size(); i-- > 0;) {
@@ -49,9 +52,15 @@ void Model::CarryOutPlan(bool fails) {
     sources.emplace(g, copy.from_page);
     Page& to = PageAt(g, copy.to_page);
     Page& from = PageAt(g, copy.from_page);
+    CheckClean(to);
+    for (const PageScrub& scrub : out.plan.scrubs) {
+      if (scrub.group == copy.group && scrub.page == copy.from_page) {
+        return Fail("a source is scrubbed before it is copied");
+      }
+    }
     to.cells.assign(to.cells.size(), Cell());
     std::copy_n(from.cells.begin(), copy.token_count, to.cells.begin());
-    for (int j = 0; fails && j < copy.token_count; ++j) {
+    for (int j = 0; out.fails && j < copy.token_count; ++j) {
       if (to.cells[j].taint == 0) to.cells[j].taint = number;
     }
     ++to.held;
@@ -59,6 +68,7 @@ void Model::CarryOutPlan(bool fails) {
     from.released_at = -1;
     ++counts["copy"];
   }
+  CheckScrubbed();
   for (const auto& target : targets) {
     if (sources.count(target) > 0) return Fail("a page is source and target in one plan");
   }
@@ -72,6 +82,38 @@ void Model::CarryOutPlan(bool fails) {
     }
   }
   tickets_.push_back(std::move(out));
+}
+
+// Before the plan's copies: pages that are free, or that somebody took and has not written to.
+void Model::Scrub(std::span<const PageScrub> scrubs) {
+  std::set<std::pair<int, PageId>> seen;
+  for (const PageScrub& scrub : scrubs) {
+    const int g = static_cast<int>(scrub.group);
+    if (g < 0 || g >= groups() || scrub.tier != Tier::kDevice) return Fail("a scrub of no page");
+    if (!seen.emplace(g, scrub.page).second) return Fail("a page is scrubbed twice");
+    Page& page = PageAt(g, scrub.page);
+    if (page.held > 0) return Fail("a page is scrubbed while a ticket holds it");
+    if (page.refs == 0 && page.indexed == Known::kYes) return Fail("a cached page is scrubbed");
+    if (page.refs > 0 && !page.stale) return Fail("a page is scrubbed though it has tokens");
+    page.stale = false;
+    page.used = page.refs > 0;
+    ++counts["scrub"];
+  }
+}
+
+void Model::CheckScrubbed() {
+  if (!options_.scrub_released) return;
+  for (const auto& group : pages_) {
+    for (const Page& page : group) {
+      if (page.refs > 0 || page.held > 0 || page.indexed != Known::kNo || !page.used) continue;
+      return Fail("a page is free and was not scrubbed");
+    }
+  }
+}
+
+// Before something is written to it.
+void Model::CheckClean(const Page& page) {
+  if (options_.scrub_released && page.stale) Fail("a page is written to before its scrub");
 }
 
 void Model::Do(const TakePlanOp& op) { CarryOutPlan(op.fails); }

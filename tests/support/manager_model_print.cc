@@ -99,7 +99,8 @@ std::string Print(const Options& options) {
       << "options.max_rollback_tokens = " << options.max_rollback_tokens << ";\n"
       << "options.max_index_nodes = " << options.max_index_nodes << ";\n"
       << "options.reclaim = " << Name(options.reclaim) << ";\n"
-      << "options.hash_seed = " << options.hash_seed << "u;\n";
+      << "options.hash_seed = " << options.hash_seed << "u;\n"
+      << "options.scrub_released = " << Bool(options.scrub_released) << ";\n";
   return out.str();
 }
 

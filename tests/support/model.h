@@ -149,6 +149,8 @@ class Model {
     int64_t ends = 0;          // the step at which a priority above the default is over
     bool unsure = false;       // it may be worth less
     int64_t raised_at = -1;    // when a duplicate of it went
+    bool used = false;         // somebody has or had it since it was zeroed
+    bool stale = false;        // it may hold what somebody left who had it before
     int node() const { return cells.back().node; }
   };
   struct Seq {
@@ -268,6 +270,9 @@ class Model {
   std::vector<int> Overdue(const Seq& seq, int group) const;
   void LeaveWindows(const std::vector<Seq*>& takers, Stats* stats);
   void CarryOutPlan(bool fails);
+  void Scrub(std::span<const PageScrub> scrubs);
+  void CheckScrubbed();
+  void CheckClean(const Page& page);
   void WriteTokens(Seq& seq, const Tokens& tokens);
   void AfterCommit(Seq& seq, int old_length);
   Seen See() const;

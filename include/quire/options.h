@@ -141,8 +141,10 @@ struct Options {
   bool scrub_released = false;
 
   // Seed of the prefix index's hash. A hit is always confirmed by comparing tokens, so the seed
-  // cannot change a result; a secret one stops an attacker from building chains of collisions
-  // that slow the index down. Fixed by default: the same calls give the same page ids.
+  // cannot make one wrong; a secret one stops an attacker from building chains of collisions
+  // that slow the index down. Policies that remember pages which were given up (all but kLru and
+  // kFifo) find those by the hash: with them it may change which page is given up. Fixed by
+  // default: the same calls give the same page ids.
   uint64_t hash_seed = 0;
 };
 

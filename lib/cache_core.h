@@ -369,7 +369,7 @@ class CacheCore {
   uint64_t last_batch_ = 0;
   std::vector<int32_t> takers_;                           // scratch of ReserveAll: who needs pages
   std::vector<std::pair<int32_t, PageId>> shared_tails_;  // scratch of ReserveAll
-  bool overdue_ = false;     // of its batch: does a sequence hold pages from before its window?
+  bool overdue_ = false;     // in ReserveAll: has a taker pages from before its window?
   std::vector<Need> needs_;  // [group][account] of ReserveAll
 
   std::vector<SequenceRetention> retention_;  // [slot]; empty until somebody asks for it

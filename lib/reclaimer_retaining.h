@@ -8,7 +8,8 @@
 //     expiry of all that follows the page in that sequence, and of what the pages that the sequence
 //     let go before it are worth by then: others may have raised those and hold a duplicate of this
 //     one. Who holds a page holds its parent, and lets that go later. Both are kept as maxima until
-//     they are over, so a parent has at least its children's priority and expiry.
+//     they are over, so a parent has at least its children's priority and expiry. (But a page that
+//     a copy needed when it was let go is cached later than its parent, and may outlive it.)
 //   * A child in a lower list goes first. In the same list it arrived first, as in lib/reclaimer_
 //     simple.h. Of pages whose lifetime ends at one step the deeper ones reach the inner policy
 //     first, and of equally deep ones, who came first.

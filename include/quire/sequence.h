@@ -35,8 +35,8 @@ class Sequence {
   // Makes room: capacity() >= length() + tokens. Asking twice is asking once. Plans a copy where
   // the page that will be written next is shared or indexed (or, if the pool has no page left for
   // it and nobody else holds that page, takes it out of the index and writes in place), so take the
-  // plan (KvCache::TakePlan) and have the device carry it out before the kernels of the step. All
-  // or nothing:
+  // plan (KvCache::TakePlan) and have the device carry it out before the kernels of the step. Gives
+  // back what has left a group's lookback and was kept for a copy. All or nothing:
   //   kResourceExhausted  bare, no message: not now, for want of pages or of memory. Nothing was
   //                       evicted or changed.
   //   kInvalidArgument    it can never fit (pool, quota or max_sequence_tokens too small), says by

@@ -104,8 +104,8 @@ uint64_t* SimulatedDevice::PageAt(Tier tier, int32_t group, PageId page) {
          PageOffset(page, pool.options.tokens_per_page);
 }
 
-// Scrubs and then copies, each in any order: a plan promises that they do not depend on one
-// another. If it fails, then in one of them.
+// Scrubs, and then copies in any order: a plan promises that they do not depend on one another. If
+// it fails, then in one of them.
 void SimulatedDevice::RunPlan(Entry* entry) {
   const bool fails = random_.OneIn(faults_.copy_fails);
   const auto scrubs = static_cast<int32_t>(entry->scrubs.size());

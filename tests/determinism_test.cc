@@ -33,8 +33,9 @@ TEST(DeterminismTest, TheSameCallsGiveTheSamePagesAndPlans) {
   }
 }
 
-// The hash finds candidates; what a hit is, it does not decide. But policies that remember pages which were given up
-// find those by the hash alone, and forget them by where it puts them (lib/ghosts.h).
+// The hash finds candidates; what a hit is, it does not decide. But policies that remember pages
+// which were given up find those by the hash alone, and forget them by where it puts them
+// (lib/ghosts.h).
 TEST(DeterminismTest, TheHashSeedChangesNothingUnlessThePolicyRemembers) {
   for (uint64_t seed = 0; seed < 100; ++seed) {
     Options options = DrawOptions(seed);

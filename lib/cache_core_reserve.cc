@@ -98,8 +98,8 @@ absl::Status CacheCore::AddNeed(const State& state, int32_t slot, int32_t count)
 
 // Pages [first, end) have left the window. How many of them may leave now and nobody else holds? A
 // copy had them at the last Commit; to wait for the next one would be to wait for ever, if what it
-// needs first are these pages. One that two of the batch hold is not counted, though both let it go:
-// a batch may be told to wait that would fit, one of them alone never is.
+// needs first are these pages. One that two of the batch hold is not counted, though both let it
+// go: a batch may be told to wait that would fit, but one of them alone never is.
 int32_t CacheCore::Overdue(int32_t group, int32_t slot, int32_t first, int32_t end) const {
   const Group& g = groups_[group];
   int32_t pages = 0;

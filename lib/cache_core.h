@@ -325,6 +325,7 @@ class CacheCore {
   bool SetPlanAside();
   void Hold(int32_t group, PageId page);
   void Unhold(int32_t group, PageId page);
+  const CopyRecord* PendingCopyTo(int32_t group, PageId page) const;
   void CancelCopyTo(int32_t group, PageId page);
   void FailPlan(PlanRecord* plan);
   void FailTarget(const CopyRecord& record);

@@ -87,15 +87,21 @@ void CacheCore::Unhold(int32_t group, PageId page) {
   if (holds == 0 && g.allocator.refs(page) == 0) Park(group, page, {.held = true});
 }
 
-// The target has lost its last reference. If its copy was not handed over yet, forget it; once it
-// was, a device may be writing, and the page stays held until Retire.
-void CacheCore::CancelCopyTo(int32_t group, PageId page) {
+// The copy to that page that was not handed over yet, or nullptr; there is one at most.
+const CacheCore::CopyRecord* CacheCore::PendingCopyTo(int32_t group, PageId page) const {
   const auto it = std::find_if(pending_.begin(), pending_.end(), [&](const CopyRecord& record) {
     return static_cast<int32_t>(record.copy.group) == group && record.copy.to_page == page;
   });
-  if (it == pending_.end()) return;
-  const CopyRecord record = *it;
-  pending_.erase(it);
+  return it == pending_.end() ? nullptr : &*it;
+}
+
+// The target has lost its last reference. If its copy was not handed over yet, forget it; once it
+// was, a device may be writing, and the page stays held until Retire.
+void CacheCore::CancelCopyTo(int32_t group, PageId page) {
+  const CopyRecord* const found = PendingCopyTo(group, page);
+  if (found == nullptr) return;
+  const CopyRecord record = *found;
+  pending_.erase(pending_.begin() + (found - pending_.data()));
   if (record.node != kNoNode) index_.Unpin(record.node);
   --groups_[group].copies;
   --groups_[group].accounts[AccountOf(groups_[group], page)].copies;

@@ -263,13 +263,10 @@ void CacheCore::PlanCopy(int32_t group, const Sequence& sequence, PageId* tail) 
   if (g.held > 0 && g.holds[static_cast<size_t>(source)] > 0) {
     // The shared tail is itself the target of a copy of this very plan, whose copies may run in any
     // order: copy from where that one copies.
-    for (const CopyRecord& record : pending_) {
-      if (static_cast<int32_t>(record.copy.group) != group || record.copy.to_page != source)
-        continue;
-      QUIRE_CHECK(token_count <= record.copy.token_count,
+    if (const CopyRecord* const first = PendingCopyTo(group, source); first != nullptr) {
+      QUIRE_CHECK(token_count <= first->copy.token_count,
                   "tokens were committed before the plan that copies their page was taken");
-      source = record.copy.from_page;
-      break;
+      source = first->copy.from_page;
     }
   }
   PageId target;

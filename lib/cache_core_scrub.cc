@@ -169,10 +169,8 @@ absl::Status CacheCore::ValidateScrubs(int32_t group) const {
       const PageId page = Row(group, slot)[p];
       if (g.scrubs[static_cast<size_t>(page)].state != ScrubMark::kListed) continue;
       // The next plan scrubs it and then copies its tokens there.
-      const bool is_target = std::any_of(pending_.begin(), pending_.end(), [&](const auto& record) {
-        return static_cast<int32_t>(record.copy.group) == group && record.copy.to_page == page;
-      });
-      if (!is_target) return error(page, " has tokens and is yet to be scrubbed");
+      if (PendingCopyTo(group, page) != nullptr) continue;
+      return error(page, " has tokens and is yet to be scrubbed");
     }
   }
   return absl::OkStatus();

@@ -383,21 +383,28 @@ TEST(CacheCoreTest, FailedCopyWithSeveralPageSizesReachesHeirs) {
   EXPECT_OK(cache->Validate());
 }
 
+// A fork of six tokens that went on for `more`, past its window, with the copy of its tail still
+// outstanding. Nothing of it is in the index.
+struct WindowedFork {
+  WindowedFork(int32_t page_count, int32_t more) : cache(NewCache(OneGroup(4, page_count, 4))) {
+    original = MustStart(*cache, Iota(0, 30), {}, {.write_cache = false});
+    EXPECT_OK(original.Reserve(6));
+    EXPECT_OK(original.Commit(Iota(0, 6)));
+    fork = MustFork(original);
+    EXPECT_OK(fork.Reserve(more));
+    plan = cache->TakePlan();
+    EXPECT_OK(fork.Commit(Iota(6, more)));
+  }
+  std::unique_ptr<KvCache> cache;
+  Sequence original, fork;
+  Plan plan;
+};
+
 // Nothing names the failed page but the tables that hold it, so it may not leave them early.
 TEST(CacheCoreTest, PageOfAnOutstandingCopyStaysInItsWindow) {
-  Options options;
-  options.groups = {{.tokens_per_page = 4, .page_count = 64, .lookback_tokens = 4}};
-  const std::unique_ptr<KvCache> cache = *KvCache::Create(options);
-  StartOptions unseen;
-  unseen.write_cache = false;
-  Sequence original = *cache->Start(Iota(0, 30), {}, unseen);
-  EXPECT_OK(original.Reserve(6));
-  EXPECT_OK(original.Commit(Iota(0, 6)));
-  Sequence fork = *original.Fork();
-  EXPECT_OK(fork.Reserve(24));
-  const Plan plan = cache->TakePlan();
+  WindowedFork state(64, 24);
+  auto& [cache, original, fork, plan] = state;
   ASSERT_EQ(plan.copies.size(), 1u);
-  EXPECT_OK(fork.Commit(Iota(6, 24)));
   cache->Retire(plan.ticket, kFailed);
   EXPECT_EQ(fork.valid_length(), 4);
   EXPECT_TRUE(LostData(fork));
@@ -407,19 +414,9 @@ TEST(CacheCoreTest, PageOfAnOutstandingCopyStaysInItsWindow) {
 
 // To wait for the next Commit with them would be to wait for ever: it needs a Reserve before.
 TEST(CacheCoreTest, PagesThatACopyKeptInAWindowAreRoom) {
-  Options options;
-  options.groups = {{.tokens_per_page = 4, .page_count = 5, .lookback_tokens = 4}};
-  const std::unique_ptr<KvCache> cache = *KvCache::Create(options);
-  StartOptions unseen;
-  unseen.write_cache = false;
-  Sequence original = *cache->Start(Iota(0, 30), {}, unseen);
-  EXPECT_OK(original.Reserve(6));
-  EXPECT_OK(original.Commit(Iota(0, 6)));
-  Sequence fork = *original.Fork();
-  EXPECT_OK(fork.Reserve(10));
-  const Plan plan = cache->TakePlan();
+  WindowedFork state(5, 10);
+  auto& [cache, original, fork, plan] = state;
   ASSERT_EQ(plan.copies.size(), 1u);
-  EXPECT_OK(fork.Commit(Iota(6, 10)));
   original = Sequence();
   EXPECT_FALSE(fork.Reserve(9).ok());  // the copy is outstanding
   cache->Retire(plan.ticket, absl::OkStatus());

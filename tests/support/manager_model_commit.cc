@@ -62,12 +62,9 @@ void Model::AfterCommit(Seq& seq, int old_length) {
   // Exactly what lies below the horizon goes, and nothing else, but for pages of copies.
   std::vector<std::vector<PageId>> expected = seq.tables;
   for (int g = 0; g < groups(); ++g) {
-    if (Lookback(g) == kAllTokens) continue;
-    const int64_t horizon = length - Lookback(g) - options_.max_rollback_tokens;
-    for (int64_t slot = 0; (slot + 1) * TokensPerPage(g) <= horizon; ++slot) {
-      // A page that an outstanding copy names stays until that copy is known to be good.
-      if (expected[g][slot] != kNoPage && PageAt(g, expected[g][slot]).held > 0) break;
-      if (std::exchange(expected[g][slot], kNoPage) != kNoPage) ++counts["left a window"];
+    for (const int slot : PastWindow(seq, g)) {
+      expected[g][static_cast<size_t>(slot)] = kNoPage;
+      ++counts["left a window"];
     }
   }
   Adopt({&seq}, cache_->stats(), /*allocates=*/false);

@@ -53,11 +53,6 @@ void Model::CarryOutPlan(bool fails) {
     Page& to = PageAt(g, copy.to_page);
     Page& from = PageAt(g, copy.from_page);
     CheckClean(to);
-    for (const PageScrub& scrub : out.plan.scrubs) {
-      if (scrub.group == copy.group && scrub.page == copy.from_page) {
-        return Fail("a source is scrubbed before it is copied");
-      }
-    }
     to.cells.assign(to.cells.size(), Cell());
     std::copy_n(from.cells.begin(), copy.token_count, to.cells.begin());
     for (int j = 0; out.fails && j < copy.token_count; ++j) {
@@ -71,6 +66,10 @@ void Model::CarryOutPlan(bool fails) {
   CheckScrubbed();
   for (const auto& target : targets) {
     if (sources.count(target) > 0) return Fail("a page is source and target in one plan");
+  }
+  for (const PageScrub& scrub : out.plan.scrubs) {
+    if (sources.count({static_cast<int>(scrub.group), scrub.page}) == 0) continue;
+    return Fail("a source is scrubbed before it is copied");
   }
   for (const PageCopy& copy : out.copies) {
     out.nodes.push_back(PageAt(static_cast<int>(copy.group), copy.to_page).cells[0].node);

@@ -96,8 +96,7 @@ bool Model::Fits(int ns, int64_t total, int64_t step) const {
     const int64_t limit = shares_[g][AccountOf(ns)].limit;
     for (int64_t length = 0; length < total; length += step) {
       const int64_t end = std::min(length + step, total);
-      const int64_t horizon = length - Lookback(g) - options_.max_rollback_tokens;
-      const int64_t gone = std::max<int64_t>(0, horizon) / TokensPerPage(g);
+      const int64_t gone = std::max<int64_t>(0, Horizon(g, length)) / TokensPerPage(g);
       if (PagesFor(g, end) - gone > limit) return false;
     }
   }
@@ -134,14 +133,14 @@ Model::Need Model::NeedOf(const std::vector<Seq*>& seqs, const std::vector<int>&
       const int64_t more = std::max<int64_t>(0, PagesFor(g, end) - have);
       need.low[g][seq.account] += more;
       if (end > seq.handle.capacity()) {
-        for (const int slot : Overdue(seq, g)) {
+        for (const int slot : PastWindow(seq, g)) {
           need.low[g][seq.account] -= PageAt(g, table[static_cast<size_t>(slot)]).refs == 1;
         }
       }
       const int64_t tail = length / TokensPerPage(g);
       if (tail < have && table[tail] == kNoPage) ++need.low[g][seq.account];
       // Pages that only a copy keeps in a window will leave it.
-      const int64_t horizon = length - Lookback(g) - options_.max_rollback_tokens;
+      const int64_t horizon = Horizon(g, length);
       int64_t resident = more;
       for (int64_t slot = 0; slot < have; ++slot) {
         resident += table[slot] != kNoPage && (slot + 1) * TokensPerPage(g) > horizon;
@@ -216,10 +215,15 @@ void Model::CheckReserve(const absl::Status& status, const Need& need, const See
   }
 }
 
-// What has left the window, was kept for a copy, and is not needed for one any more.
-std::vector<int> Model::Overdue(const Seq& seq, int group) const {
-  const auto length = static_cast<int64_t>(seq.path.size());
-  const int64_t horizon = length - Lookback(group) - options_.max_rollback_tokens;
+// Tokens below it have left the window.
+int64_t Model::Horizon(int group, int64_t length) const {
+  return length - Lookback(group) - options_.max_rollback_tokens;
+}
+
+// The slots of pages that lie below the horizon and may go: those from the first one on that a copy
+// names stay until that copy is known to be good.
+std::vector<int> Model::PastWindow(const Seq& seq, int group) const {
+  const int64_t horizon = Horizon(group, static_cast<int64_t>(seq.path.size()));
   std::vector<int> slots;
   for (int slot = 0; int64_t{slot + 1} * TokensPerPage(group) <= horizon; ++slot) {
     const PageId id = seq.tables[group][static_cast<size_t>(slot)];
@@ -232,13 +236,14 @@ std::vector<int> Model::Overdue(const Seq& seq, int group) const {
   return slots;
 }
 
-// It goes before Reserve looks for room. `stats`, from before, become what they are then.
+// What a copy kept in a window goes before Reserve looks for room. `stats`, from before, become
+// what they are then.
 void Model::LeaveWindows(const std::vector<Seq*>& takers, Stats* stats) {
   const Stats after = cache_->stats();
   for (int g = 0; g < groups(); ++g) {
     std::vector<int64_t> left(shares_[g].size()), sure(left), perhaps(left);
     for (Seq* seq : takers) {
-      for (const int slot : Overdue(*seq, g)) {
+      for (const int slot : PastWindow(*seq, g)) {
         ++counts["left a window late"];
         const PageId id = std::exchange(seq->tables[g][static_cast<size_t>(slot)], kNoPage);
         GiveBack(*seq, g, id, slot);

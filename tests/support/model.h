@@ -267,7 +267,8 @@ class Model {
   void CheckClosed(int group, int node);
   void KeepDuplicatesOf(int group, const Page& victim);
   void GiveBack(Seq& seq, int group, PageId page, int slot);
-  std::vector<int> Overdue(const Seq& seq, int group) const;
+  int64_t Horizon(int group, int64_t length) const;
+  std::vector<int> PastWindow(const Seq& seq, int group) const;
   void LeaveWindows(const std::vector<Seq*>& takers, Stats* stats);
   void CarryOutPlan(bool fails);
   void Scrub(std::span<const PageScrub> scrubs);

@@ -104,6 +104,11 @@ uint64_t* SimulatedDevice::PageAt(Tier tier, int32_t group, PageId page) {
          PageOffset(page, pool.options.tokens_per_page);
 }
 
+uint8_t* SimulatedDevice::WritersOf(int32_t group, PageId page) {
+  Pool& pool = pools_[static_cast<size_t>(group)];
+  return pool.writers.data() + PageOffset(page, pool.options.tokens_per_page);
+}
+
 // Scrubs, and then copies in any order: a plan promises that they do not depend on one another. If
 // it fails, then in one of them.
 void SimulatedDevice::RunPlan(Entry* entry) {
@@ -124,10 +129,9 @@ void SimulatedDevice::RunPlan(Entry* entry) {
 
 void SimulatedDevice::ScrubPage(const PageScrub& scrub) {
   const auto group = static_cast<int32_t>(scrub.group);
-  Pool& pool = pools_[static_cast<size_t>(group)];
-  const int32_t tokens_per_page = pool.options.tokens_per_page;
+  const int32_t tokens_per_page = pools_[static_cast<size_t>(group)].options.tokens_per_page;
   std::fill_n(PageAt(scrub.tier, group, scrub.page), tokens_per_page, 0);
-  std::fill_n(pool.writers.data() + PageOffset(scrub.page, tokens_per_page), tokens_per_page, 0);
+  std::fill_n(WritersOf(group, scrub.page), tokens_per_page, 0);
 }
 
 void SimulatedDevice::CopyPage(const PageCopy& copy, bool fails) {
@@ -139,9 +143,7 @@ void SimulatedDevice::CopyPage(const PageCopy& copy, bool fails) {
   int32_t count = random_.OneIn(2) ? tokens_per_page : copy.token_count;
   if (fails) count = random_.Below(copy.token_count + 1);
   std::copy_n(from, count, to);
-  uint8_t* writers = pools_[static_cast<size_t>(group)].writers.data();
-  std::copy_n(writers + PageOffset(copy.from_page, tokens_per_page), count,
-              writers + PageOffset(copy.to_page, tokens_per_page));
+  std::copy_n(WritersOf(group, copy.from_page), count, WritersOf(group, copy.to_page));
   if (!fails || random_.OneIn(4)) return;
   // One byte of one token.
   uint64_t* token = to + random_.Below(tokens_per_page);
@@ -181,9 +183,7 @@ void SimulatedDevice::Append(const SimulatedLaunch& launch, const SimulatedRow& 
     if (page == kNoPage) continue;
     PageAt(Tier::kDevice, group, page)[p % tokens_per_page] =
         StampOf(paths[p], group, rank_) ^ garbage;
-    pools_[static_cast<size_t>(group)]
-        .writers[static_cast<size_t>(PageOffset(page, tokens_per_page) + p % tokens_per_page)] =
-        static_cast<uint8_t>(1 + row.ns);
+    WritersOf(group, page)[p % tokens_per_page] = static_cast<uint8_t>(1 + row.ns);
   }
 }
 
@@ -220,15 +220,15 @@ bool SimulatedDevice::Attend(SimulatedLaunch* launch, SimulatedRow* row, size_t 
 
 // Whole pages: what a query does not see may be loaded, too.
 bool SimulatedDevice::HoldsOnlyItsOwn(const SimulatedLaunch& launch, const SimulatedRow& row,
-                                      size_t index, int32_t group) const {
+                                      size_t index, int32_t group) {
   const SimulatedLaunch::Table& table = launch.tables[static_cast<size_t>(group)];
-  const Pool& pool = pools_[static_cast<size_t>(group)];
-  const int32_t tokens_per_page = pool.options.tokens_per_page;
+  const GroupOptions& options = pools_[static_cast<size_t>(group)].options;
+  const int32_t tokens_per_page = options.tokens_per_page;
   const PageId* pages = table.page_ids.data() + table.row_begin[index];
-  const int32_t first = std::max(0, row.length - pool.options.lookback_tokens) / tokens_per_page;
+  const int32_t first = std::max(0, row.length - options.lookback_tokens) / tokens_per_page;
   for (int32_t p = first; p * tokens_per_page < row.length + row.count; ++p) {
     if (pages[p] == kNoPage) continue;
-    const uint8_t* writers = pool.writers.data() + PageOffset(pages[p], tokens_per_page);
+    const uint8_t* writers = WritersOf(group, pages[p]);
     const bool own = std::all_of(writers, writers + tokens_per_page,
                                  [&](uint8_t by) { return by == 0 || by == 1 + row.ns; });
     if (!own) return false;

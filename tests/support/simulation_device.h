@@ -114,6 +114,7 @@ class SimulatedDevice : public Device {
   };
 
   uint64_t* PageAt(Tier tier, int32_t group, PageId page);
+  uint8_t* WritersOf(int32_t group, PageId page);
   void RunPlan(Entry* entry);
   void ScrubPage(const PageScrub& scrub);
   void CopyPage(const PageCopy& copy, bool fails);
@@ -122,7 +123,7 @@ class SimulatedDevice : public Device {
               uint64_t garbage);
   bool Attend(SimulatedLaunch* launch, SimulatedRow* row, size_t index, int32_t group);
   bool HoldsOnlyItsOwn(const SimulatedLaunch& launch, const SimulatedRow& row, size_t index,
-                       int32_t group) const;
+                       int32_t group);
   void Answer(Ticket ticket, const absl::Status& status);
 
   const int32_t rank_;

@@ -39,7 +39,7 @@
 // Three kinds of failure. Expected (no room now): a bare status code, no allocation. Environment or
 // bad input: a status with a message that says what to do. Programmer's error (double release,
 // commit past capacity, use of a moved-from Sequence): CHECK, in release builds too. On a status
-// that is not OK, nothing changed.
+// that is not OK, nothing changed but the counters of Stats.
 //
 // Out of memory is one of these statuses, never an exception: a bare kResourceExhausted from a call
 // that needs memory, and an error without its words where those have none. TakePlan, Retire,

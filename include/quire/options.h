@@ -12,7 +12,8 @@
 namespace quire {
 
 // Which cached page is given up first when free pages run out. With every policy a prefix is given
-// up from its end: no page stays without the page before it. docs/policies.md compares them.
+// up from its end: no page stays without the page before it, except one that an outstanding copy
+// still needed when its last holder let it go. docs/policies.md compares them.
 enum class Reclaim : uint8_t {
   // The page released longest ago; of one request, its tail before its head. O(1).
   kLru,

@@ -154,7 +154,8 @@ TEST(ArgumentMatrixTest, Integers) {
       ExpectAnswer(row, row.values[i], want, row.call(row.values[i]));
     }
   }
-  std::cout << rows.size() << " rows, " << cells << " cells, " << unasked << " of them not asked\n";
+  std::cout << "scorecard: arguments: " << rows.size() << " rows, " << cells << " cells, "
+            << unasked << " of them not asked\n";
   EXPECT_EQ(unasked, 10);
 }
 

@@ -399,7 +399,8 @@ TEST_P(LivenessTest, EverybodyGetsDone) {
     }
   }
   std::printf(
-      "steps %lld, of them with somebody waiting %lld, refusals %lld, preemptions %lld, "
+      "scorecard: liveness: steps %lld, of them with somebody waiting %lld, refusals %lld, "
+      "preemptions %lld, "
       "within a guarantee %lld, plans outstanding %.2f and sequences parked %.2f in a step, "
       "longest stall %d\n",
       static_cast<long long>(steps), static_cast<long long>(full), static_cast<long long>(refused),

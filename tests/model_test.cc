@@ -291,9 +291,10 @@ TEST(ModelTest, RandomOperations) {
   for (const auto& [what, count] : CountsOf(*progress)) {
     std::printf("%10lld  %s\n", static_cast<long long>(count), what.c_str());
   }
-  std::printf("part %d of %d: audited operations %lld, seeds %lld, violations %d\n", index + 1,
-              shards, static_cast<long long>(progress->audited),
-              static_cast<long long>(progress->seeds), violations);
+  std::printf(
+      "scorecard: model, part %d of %d: audited operations %lld, seeds %lld, violations %d\n",
+      index + 1, shards, static_cast<long long>(progress->audited),
+      static_cast<long long>(progress->seeds), violations);
   if (violations == 0 && runs.seeds == 0 && runs.seconds == 0) {
     // The parts add up: each asserts its own share of the whole.
     EXPECT_GE(progress->audited * shards, operations);

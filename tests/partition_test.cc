@@ -523,7 +523,7 @@ TEST(PartitionMatrixTest, EachDimension) {
   for (Difference& difference : TokenDifferences()) all.push_back(std::move(difference));
   EXPECT_EQ(all.size(), 53u);
   const int64_t cells = RunMatrix(all, Geometries());
-  std::cout << cells << " cells\n";
+  std::cout << "scorecard: partitions: " << cells << " cells\n";
   EXPECT_EQ(cells, 53 * 7 * 14 * 2);
 }
 
@@ -538,7 +538,7 @@ TEST(PartitionMatrixTest, TwoDimensionsAtATime) {
 #endif
   EXPECT_EQ(all.size(), 56u);
   const int64_t cells = RunMatrix(all, geometries);
-  std::cout << cells << " cells\n";
+  std::cout << "scorecard: partitions: " << cells << " cells\n";
   EXPECT_EQ(cells, kCells);
 }
 

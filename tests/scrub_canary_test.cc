@@ -393,7 +393,8 @@ void ExpectClean(const Options& options) {
                               engine.losses, engine.drafts}) {
     EXPECT_GT(count, 20);
   }
-  std::cout << engine.handed() << " pages handed out, " << engine.bytes() << " bytes looked at\n";
+  std::cout << "scorecard: canaries: " << engine.handed() << " pages handed out, " << engine.bytes()
+            << " bytes looked at\n";
 }
 
 TEST(ScrubCanaryTest, NoByteOfAnother) { ExpectClean(SmallPools(4)); }

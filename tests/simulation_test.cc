@@ -69,7 +69,8 @@ TEST(SimulationTest, NobodyReadsAnothersBytesAndNoPageIsLost) {
     EXPECT_EQ(report.violation, "") << "QUIRE_SIMULATION_SEED=" << seed;
     Add(report.counts, &counts);
   }
-  std::cout << count << " seeds from " << first << ": " << counts << '\n';
+  std::cout << "scorecard: simulation: " << count << " seeds from " << first << ": " << counts
+            << '\n';
   if (count >= kSeeds) ExpectAllHappened(counts);
 }
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# soak.sh MINUTES [FIRST]: the tests' long forms, for `./dev soak`, which builds them. Once: the forms
-# that are exhaustive or too long for every day. Then rounds, each with seeds that no round before it
-# had, from FIRST on, until the time is up; a round that has begun ends. A failure ends the soak, and
-# its log says how to play it again.
+# soak.sh MINUTES [FIRST]: the tests' long forms, for `./dev soak`, which builds them. First the
+# scorecard. Then rounds from FIRST (1) on, each with seeds that neither the tests nor another round
+# have, until the time is up; a round that has begun ends. The fuzzers run beside them. A failure ends
+# the soak, and its log says how to play it again.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 minutes="${1:?soak.sh MINUTES [FIRST]}"
-first="${2:-0}"
+first="${2:-1}"
 tests="$root/build/release/tests"
 logs="$root/build/soak"
 mkdir -p "$logs"
@@ -38,11 +38,9 @@ rm -f "$logs/failed" "$logs"/*.log
 start=$SECONDS
 end=$((start + minutes * 60))
 
-room; job fault_pairs env QUIRE_FAULT_PAIRS=1 "$tests/fault_loop_test" &
-room; job simulation_builds "$root/tests/simulation/compare_builds.sh" "$root/build/simulation_hashes" &
-room; job threads env QUIRE_THREADS_OPERATIONS=2000000 "$root/build/tsan/tests/threads_test" &
+"$root/tests/scorecard.sh"
 
-# Half of one core's time.
+# A target's share of half the time.
 room; job fuzz "$root/dev" fuzz all $((minutes * 60 / 18 + 1)) &
 
 round=0
@@ -64,9 +62,10 @@ stop_if_failed
 
 # sum WORD: of the numbers that follow it in the model's last lines.
 sum() {
-  sed -n "s/^part.* $1 \([0-9]*\),.*/\1/p" "$logs"/model-*.log | awk '{ n += $1 } END { print n + 0 }'
+  sed -n "s/^scorecard: model.* $1 \([0-9]*\),.*/\1/p" "$logs"/model-*.log | awk '{ n += $1 } END { print n + 0 }'
 }
 echo "soak: $round rounds from seed $first in $((SECONDS - start)) s, nothing failed"
 echo "soak: model $(sum operations) operations" \
   "of $(sum seeds) seeds; simulation $((round * 4000)) seeds of 5000 steps;" \
-  "$((round * 10000)) trace pairs; $((round * 10)) M lookups with keys of 8 bits"
+  "$((round * 10000)) trace pairs; $((round * 10)) M lookups with keys of 8 bits;" \
+  "fuzzers $(awk '/number_of_executed_units/ { n += $2 } END { print n + 0 }' "$logs/fuzz.log") executions"

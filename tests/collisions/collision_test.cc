@@ -342,9 +342,9 @@ TEST(CollisionTest, NoWrongHitAndNoneLost) {
     partial += checked.partial_hits;
     evictions += StatsOf(checked.cache()).evictions;
   }
-  std::cout << done << " lookups, 0 wrong: " << full << " hits of whole pages, " << partial
-            << " into a page; " << evictions << " pages given up; " << refused_candidates
-            << " candidates of equal key refused\n";
+  std::cout << "scorecard: collisions: " << done << " lookups, 0 wrong: " << full
+            << " hits of whole pages, " << partial << " into a page; " << evictions
+            << " pages given up; " << refused_candidates << " candidates of equal key refused\n";
   // That the run was what it says.
   EXPECT_GT(full, lookups / 20);
   EXPECT_GT(partial, lookups / 20);

@@ -15,7 +15,7 @@
  * NO_UNINDEX_BELOW   and so does what hangs below it (UnindexSubtree: its children)
  * NO_TELL_HOLDERS    who holds the page is told (FailTarget: holds)
  * NO_TELL_BELOW      who stands below its node is told (FailTarget: IsBelow)
- * NO_FOLLOW          copies of a failed target fail too, in later plans (FailCopies: follow)
+ * NO_FOLLOW          copies of a failed target fail too, in later plans (FailPlan: follows)
  * NO_WINDOW_WAIT     a page does not leave a window while a copy names it (ReleasePastWindow)
  * NO_TAKE_OVER_TEST  nor the index, to be written in place (MayTakeOver: holds == 0)
  * NO_PLAN_FIRST      no commit before the plan with the own copy is taken (CommitAll: AwaitsPlan)

@@ -21,7 +21,7 @@
  * NO_PARK_AT_RETIRE    a page that only a hold kept is given back by Retire (Unhold: Park)
  * NO_HELD_PIN          a held page is not in the reclaimer, so a hit does not revive it (PinHit)
  * NO_ALL_RANKS         the engine retires a plan when its last rank is done (Retire's contract)
- * NO_FENCE             and counts no copy as done that may still run (the same)
+ * NO_FENCE             and counts no copy as done that may still run (Retire's contract)
  * NO_TICKET_TEST       a plan is retired once (Retire: the CHECK of the ticket)
  */
 

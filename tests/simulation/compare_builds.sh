@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# compare_builds.sh FOLDER [SEEDS [STEPS]]: builds the simulation four times, with g++ and clang++,
-# at -O0 and at -O2, without sanitizers, and compares the hashes of its traces. FOLDER keeps objects.
-# It calls the compilers itself: a build folder of CMake has one compiler only.
+# compare_builds.sh FOLDER [SEEDS [STEPS]]: builds the simulation with g++ and with clang++, each at
+# -O0, at -O2, and at -O3 for the processor at hand, without sanitizers, and compares the hashes of
+# its traces. FOLDER keeps objects. It calls the compilers itself: a build folder of CMake has one
+# compiler only.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
@@ -29,25 +30,30 @@ done
 sources=(tests/simulation/main.cc tests/support/simulation_*.cc)
 for source in lib/*.cc; do [[ "$source" == *device* ]] || sources+=("$source"); done
 
-# A line for each object: compiler, level, source, object.
+# -march=native brings fused multiplies where the processor has them; lib/CMakeLists.txt says why
+# the compiler may not use them.
+levels=("-O0 -mtune=generic" "-O2 -mtune=generic" "-O3 -march=native")
+
+# A line for each argument: compiler, options, source, object.
 jobs() {
-  local compiler level source
+  local compiler level source options
   for compiler in "${compilers[@]}"; do
-    for level in -O0 -O2; do
-      mkdir -p "$folder/$compiler$level"
+    for level in "${levels[@]}"; do
+      read -ra options <<< "$level"
+      mkdir -p "$folder/$compiler${options[0]}"
       for source in "${sources[@]}"; do
-        printf '%s\n' "$compiler" -std=c++20 "$level" -Iinclude -I. -c "$source" \
-          -o "$folder/$compiler$level/$(basename "$source" .cc).o"
+        printf '%s\n' "$compiler" -std=c++20 -ffp-contract=off "${options[@]}" -Iinclude -I. \
+          -c "$source" -o "$folder/$compiler${options[0]}/$(basename "$source" .cc).o"
       done
     done
   done
 }
-jobs | xargs -n 9 -P "$(nproc)" "${launcher[@]}"
+jobs | xargs -n 11 -P "$(nproc)" "${launcher[@]}"
 
 failed=0
 reference=""
 for compiler in "${compilers[@]}"; do
-  for level in -O0 -O2; do
+  for level in -O0 -O2 -O3; do
     build="$folder/$compiler$level"
     "$compiler" "$build"/*.o -o "$build/quire_simulation" "${libraries[@]}"
     "$build/quire_simulation" 0 "$seeds" "$steps" > "$build/hashes" || failed=1
@@ -59,4 +65,5 @@ for compiler in "${compilers[@]}"; do
   done
 done
 if ((failed != 0)); then exit 1; fi
-echo "simulation: $seeds seeds of $steps steps have the same trace with ${compilers[*]}, -O0 and -O2"
+echo "scorecard: builds: $seeds seeds of $steps steps have the same traces with ${compilers[*]}," \
+  "each -O0, -O2 and -O3 -march=native"

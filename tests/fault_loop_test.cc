@@ -208,7 +208,7 @@ TEST(FaultLoopTest, Plans) { EXPECT_GE(RunAll(PlanScenarios()).scenarios, 10); }
 TEST(FaultLoopTest, Devices) { EXPECT_GE(RunAll(DeviceScenarios()).sum.gpu_calls, 20); }
 TEST(FaultLoopTest, Kernels) { EXPECT_GE(RunAll(KernelScenarios()).sum.heap, 2); }
 
-// After the others. The issue of what can fail at all: less than this and a point was lost.
+// Of all scenarios above: fewer points than this, and what can fail is no longer made to.
 TEST(FaultLoopTest, Together) {
   const FaultResult& s = all_of_them.sum;
   const int64_t points = s.heap + s.maps + s.gpu_calls;

@@ -4,14 +4,25 @@
 #ifndef QUIRE_TESTS_SUPPORT_SEEDED_H_
 #define QUIRE_TESTS_SUPPORT_SEEDED_H_
 
+#include <cerrno>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 
 namespace quire::testing {
 
 inline int64_t FromEnvironment(const char* name, int64_t otherwise) {
   const char* value = std::getenv(name);
-  return value == nullptr ? otherwise : std::atoll(value);
+  if (value == nullptr || *value == '\0') return otherwise;
+  char* end = nullptr;
+  errno = 0;
+  const int64_t number = std::strtoll(value, &end, 10);
+  if (errno != 0 || *end != '\0') {
+    // Another number than the one that was meant would pass as if it had been tried.
+    std::fprintf(stderr, "%s is %s: a whole number is needed\n", name, value);
+    std::exit(2);
+  }
+  return number;
 }
 
 // splitmix64.

@@ -4,6 +4,7 @@
 #include "lib/device_pool.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -185,6 +186,48 @@ TEST_F(RefusedViewsTest, Strides) {
         }
       },
       {"groups[1]", "62 bits", "page stride"});
+}
+
+// Against every byte painted: also where heads and tokens lie between one another, as 0, 32, 64 and
+// 48, 80, 112 do.
+TEST(PagePiecesTest, StridesAreGoodExactlyIfNoByteHasTwoOwners) {
+  static uint8_t memory alignas(64)[16];  // nothing looks at it
+  int good = 0;
+  int bad = 0;
+  for (const int32_t head_dim : {4, 8, 12}) {
+    for (int32_t heads = 1; heads <= 3; ++heads) {
+      for (int32_t tokens = 1; tokens <= 5; ++tokens) {
+        for (int64_t head = 0; head <= 160; head += 16) {
+          for (int64_t token = 0; token <= 160; token += 16) {
+            std::array<bool, 16 * 64> painted{};
+            bool shared = false;
+            for (int64_t i = 0; i < heads * tokens * head_dim * 4; ++i) {
+              const int64_t one = i / (head_dim * 4);
+              bool& byte = painted[static_cast<size_t>(one / tokens * head + one % tokens * token +
+                                                       i % (head_dim * 4))];
+              shared = shared || byte;
+              byte = true;
+            }
+            const KvStrides strides = {1024, head, token};
+            const KvView view = {memory, memory, strides, strides, 1};
+            const DeviceGroup group = {.layout = {.layers = 1,
+                                                  .kv_heads = heads,
+                                                  .head_dim = head_dim,
+                                                  .tokens_per_page = tokens,
+                                                  .dtype = DType::kFloat32},
+                                       .page_count = 1,
+                                       .views = {view}};
+            const absl::Status status = CheckDeviceOptions({.groups = {group}});
+            ASSERT_EQ(status.ok(), !shared) << head_dim << ' ' << heads << ' ' << tokens << ' '
+                                            << head << ' ' << token << ' ' << status;
+            ++(shared ? bad : good);
+          }
+        }
+      }
+    }
+  }
+  EXPECT_GT(good, 500);
+  EXPECT_GT(bad, 500);
 }
 
 TEST_F(RefusedViewsTest, PagesThatShareBytes) {

@@ -103,11 +103,15 @@ LaunchError AttentionPlain(const AttentionParams& params) {
   // All the memory before the first output, so that nothing is written if there is none.
   std::vector<double> scores;
   std::vector<double> sums;
-  const int32_t* lengths = params.table.lengths;
-  const int32_t batch = params.table.batch;
+  int64_t most_keys = 0;  // that a query sees: of its row's queries the last, windowed or not
+  for (int32_t row = 0; row < params.table.batch; ++row) {
+    const int32_t queries = params.query_begin[row + 1] - params.query_begin[row];
+    if (queries == 0) continue;
+    const KeyRange keys = KeysOfQuery(WorkShapeOf(params), row, queries - 1);
+    most_keys = std::max<int64_t>(most_keys, keys.end - keys.begin);
+  }
   try {
-    scores.reserve(
-        static_cast<size_t>(batch == 0 ? 0 : *std::max_element(lengths, lengths + batch)));
+    scores.reserve(static_cast<size_t>(most_keys));
     sums.reserve(static_cast<size_t>(params.head_dim));
   } catch (const std::bad_alloc&) {
     return LaunchError::kWorkspaceTooSmall;

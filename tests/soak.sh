@@ -40,6 +40,7 @@ end=$((start + minutes * 60))
 
 "$root/tests/scorecard.sh"
 
+trap 'jobs -rp | xargs -r kill 2> /dev/null || true' EXIT
 # A target's share of half the time.
 room; job fuzz "$root/dev" fuzz all $((minutes * 60 / 18 + 1)) &
 

@@ -10,6 +10,8 @@ folder="${1:?compare_builds.sh FOLDER [SEEDS [STEPS]]}"
 seeds="${2:-200}"
 steps="${3:-5000}"
 cd "$root"
+[[ "$seeds" =~ ^[1-9][0-9]*$ && "$steps" =~ ^[1-9][0-9]*$ ]] \
+  || { echo "SEEDS and STEPS are numbers, not $seeds and $steps" >&2; exit 2; }
 
 command -v pkg-config > /dev/null || { echo "pkg-config is needed to find Abseil" >&2; exit 1; }
 read -ra libraries < <(pkg-config --libs absl_status absl_statusor absl_strings absl_raw_hash_set \
@@ -41,6 +43,8 @@ jobs() {
     for level in "${levels[@]}"; do
       read -ra options <<< "$level"
       mkdir -p "$folder/$compiler${options[0]}"
+      # What is no source any more is not linked.
+      rm -f "$folder/$compiler${options[0]}"/*.o
       for source in "${sources[@]}"; do
         printf '%s\n' "$compiler" -std=c++20 -ffp-contract=off "${options[@]}" -Iinclude -I. \
           -c "$source" -o "$folder/$compiler${options[0]}/$(basename "$source" .cc).o"
@@ -48,7 +52,7 @@ jobs() {
     done
   done
 }
-jobs | xargs -n 11 -P "$(nproc)" "${launcher[@]}"
+jobs | xargs -d '\n' -n 11 -P "$(nproc)" "${launcher[@]}"
 
 failed=0
 reference=""

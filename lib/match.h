@@ -40,7 +40,9 @@ struct MatchResult {
 
 // Walks `prompt` down from `root`. If rows is not empty, rows[g] receives the page of each whole
 // page of group g on the way (entries past the result are garbage). Changes nothing in the index.
-// O(prompt) with at most 16 children looked at for the partly matching page.
+// O(prompt) with at most 16 children looked at for the partly matching page: those of the last unit
+// that the index knows. If that one's own page is gone, pages that partly match before it are not
+// looked for: a hit can be shorter than the longest there is, and is never wrong.
 MatchResult MatchPrefix(const PrefixIndex& index, const MatchRules& rules, NodeId root,
                         std::span<const TokenId> prompt, std::span<PageId* const> rows);
 

@@ -41,8 +41,12 @@ int Model::BestPartial(const std::vector<int>& path, int at, int limit, bool* ex
   const int per_page = TokensPerPage(0);
   const int start = at == 0 ? parents_[static_cast<size_t>(path[0])] : path[at - 1];
   const auto siblings = units_.find(start);
-  // The cache looks at the newest 16 only.
-  *exact = siblings == units_.end() || siblings->second.size() <= 16;
+  // The cache looks at the newest 16 only, and only behind the last unit that its index knows: one
+  // whose page is gone may still be known, as the place where a sequence stands.
+  *exact = siblings == units_.end() ||
+           (siblings->second.size() <= 16 &&
+            (limit < at + per_page ||
+             siblings->second.count(path[static_cast<size_t>(at + per_page - 1)]) == 0));
   int best = 0;
   for (const Page& page : pages_[0]) {
     if (page.indexed != Known::kYes) continue;

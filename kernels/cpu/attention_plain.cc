@@ -104,10 +104,10 @@ LaunchError AttentionPlain(const AttentionParams& params) {
   std::vector<double> scores;
   std::vector<double> sums;
   int64_t most_keys = 0;  // that a query sees: of its row's queries the last, windowed or not
+  const WorkShape shape = WorkShapeOf(params);
   for (int32_t row = 0; row < params.table.batch; ++row) {
-    const int32_t queries = params.query_begin[row + 1] - params.query_begin[row];
-    if (queries == 0) continue;
-    const KeyRange keys = KeysOfQuery(WorkShapeOf(params), row, queries - 1);
+    if (QueriesOfRow(shape, row) == 0) continue;
+    const KeyRange keys = KeysOfQuery(shape, row, QueriesOfRow(shape, row) - 1);
     most_keys = std::max<int64_t>(most_keys, keys.end - keys.begin);
   }
   try {
